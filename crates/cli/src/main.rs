@@ -1,0 +1,2 @@
+//! haar
+fn main() {}

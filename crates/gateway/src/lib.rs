@@ -1,0 +1,1 @@
+//! How a call gets in: one port, TLS, forward proxy, gRPC, JSON, authentication, dispatch.

@@ -1,0 +1,1 @@
+//! Container images: the content-addressed layers that instances start from.

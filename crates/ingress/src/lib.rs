@@ -1,0 +1,1 @@
+//! A request's way to an instance: routing, activation, autoscaling, limits, request log.

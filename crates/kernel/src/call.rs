@@ -1,0 +1,119 @@
+//! Who calls, and what they are allowed to do.
+
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
+
+use crate::{
+    Resource, Result,
+    error::{Detail, Error},
+    ports::Authority,
+};
+
+/// Who a call is made as, once its credentials have been verified.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Principal {
+    /// A person, by e-mail address.
+    User(Arc<str>),
+    /// A service account, by e-mail address.
+    ServiceAccount(Arc<str>),
+    /// An identity from a workload identity pool, as `principal://…` names it.
+    Federated(Arc<str>),
+    /// Nobody: no credentials were given.
+    Anonymous,
+}
+
+impl Principal {
+    /// The principal as it stands in a policy's members; `None` for nobody.
+    pub fn member(&self) -> Option<String> {
+        match self {
+            Principal::User(email) => Some(format!("user:{email}")),
+            Principal::ServiceAccount(email) => Some(format!("serviceAccount:{email}")),
+            Principal::Federated(name) => Some(name.to_string()),
+            Principal::Anonymous => None,
+        }
+    }
+
+    /// The e-mail address, where there is one.
+    pub fn email(&self) -> Option<&str> {
+        match self {
+            Principal::User(email) | Principal::ServiceAccount(email) => Some(email),
+            _ => None,
+        }
+    }
+}
+
+/// The caller of one request: a principal, what is known of the request, and the authority that decides.
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Caller(Arc<Inner>);
+
+struct Inner {
+    principal: Principal,
+    request: RequestInfo,
+    authority: Arc<dyn Authority>,
+}
+
+/// What is known of a request besides its message.
+#[derive(Clone, Debug)]
+pub struct RequestInfo {
+    /// When it arrived.
+    pub time: SystemTime,
+    /// Where it came from, if over a network.
+    pub peer: Option<IpAddr>,
+    /// The host it was sent to, such as `us-central1-run.googleapis.com`, in lowercase and without a port.
+    pub host: Box<str>,
+    /// The client's `User-Agent`.
+    pub user_agent: Box<str>,
+}
+
+impl Caller {
+    /// A caller whose credentials have been verified.
+    pub fn new(principal: Principal, request: RequestInfo, authority: Arc<dyn Authority>) -> Self {
+        Caller(Arc::new(Inner { principal, request, authority }))
+    }
+
+    /// Who calls.
+    pub fn principal(&self) -> &Principal {
+        &self.0.principal
+    }
+
+    /// What is known of the request.
+    pub fn request(&self) -> &RequestInfo {
+        &self.0.request
+    }
+
+    /// Whether the caller has a permission on a resource, by its policy or an ancestor's.
+    pub fn may(&self, permission: &str, resource: &Resource) -> bool {
+        self.0.authority.allows(&self.0.principal, permission, resource, &self.0.request)
+    }
+
+    /// Refuses a caller who lacks a permission, in Google's words.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` for nobody, `PERMISSION_DENIED` naming permission and resource for everybody else.
+    pub fn require(&self, permission: &str, resource: &Resource) -> Result<()> {
+        if self.may(permission, resource) { Ok(()) } else { Err(self.refusal(permission, resource)) }
+    }
+
+    /// The error for a permission that is missing.
+    pub fn refusal(&self, permission: &str, resource: &Resource) -> Error {
+        if self.0.principal == Principal::Anonymous {
+            return missing_credentials();
+        }
+        let message =
+            format!("Permission '{permission}' denied on resource '//{}/{}' (or it may not exist).", resource.service, resource.name);
+        Error::denied(message).with(Detail::Info {
+            reason: "IAM_PERMISSION_DENIED",
+            domain: "iam.googleapis.com",
+            metadata: vec![("permission", permission.to_owned()), ("resource", resource.name.clone())],
+        })
+    }
+}
+
+/// What Google answers to a call without credentials.
+pub fn missing_credentials() -> Error {
+    Error::unauthenticated(
+        "Request is missing required authentication credential. Expected OAuth 2 access token, login cookie or \
+         other valid authentication credential. See https://developers.google.com/identity/sign-in/web/devconsole-project.",
+    )
+    .with(Detail::Info { reason: "CREDENTIALS_MISSING", domain: "googleapis.com", metadata: Vec::new() })
+}

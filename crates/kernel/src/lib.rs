@@ -1,0 +1,24 @@
+//! What every product stands on: the store, names, errors, operations, paging and the clock.
+//!
+//! A product crate sees this crate and `apis`, and nothing else: not the gateway that brings its calls, and
+//! not the other products. What one product needs of another is a small trait in [`ports`]; the binary plugs
+//! the real ones in. No Google request type appears here beyond `google.rpc.Status` and long-running
+//! operations, because those are the same for every product.
+
+pub mod call;
+pub mod clock;
+pub mod error;
+pub mod method;
+pub mod names;
+pub mod ports;
+pub mod store;
+
+pub use call::{Caller, Principal};
+pub use error::{Code, Error, Result};
+pub use method::{Method, Mount, grant};
+pub use names::Resource;
+
+use std::pin::Pin;
+
+/// A boxed future that may move between worker threads.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

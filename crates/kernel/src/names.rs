@@ -1,0 +1,77 @@
+//! Names of resources, and what lies above them.
+//!
+//! Google names a resource relative to its service, such as `projects/p/secrets/s`, and in full as
+//! `//secretmanager.googleapis.com/projects/p/secrets/s`. Policies are attached to full names; permission is
+//! inherited from each ancestor, up to the project and what stands above it.
+
+use std::fmt;
+
+use crate::{Error, Result};
+
+/// A resource as permission checks see it: which service it belongs to, and its relative name with the
+/// project as an id, never as a number.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Resource {
+    /// The service, such as `secretmanager.googleapis.com`.
+    pub service: &'static str,
+    /// The relative name, such as `projects/p/secrets/s`.
+    pub name: String,
+}
+
+/// The service that projects, folders and organizations belong to.
+pub const RESOURCE_MANAGER: &str = "cloudresourcemanager.googleapis.com";
+
+impl Resource {
+    /// A resource of this service.
+    pub fn new(service: &'static str, name: impl Into<String>) -> Self {
+        Resource { service, name: name.into() }
+    }
+
+    /// The project itself.
+    pub fn project(id: &str) -> Self {
+        Resource { service: RESOURCE_MANAGER, name: format!("projects/{id}") }
+    }
+
+    /// The id of the project in the name, if it has one.
+    pub fn project_id(&self) -> Option<&str> {
+        self.name.strip_prefix("projects/").map(|rest| rest.split('/').next().unwrap_or(rest))
+    }
+
+    /// The full name, as audit logs and policies use it.
+    pub fn full_name(&self) -> String {
+        format!("//{}/{}", self.service, self.name)
+    }
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// Takes a name apart by a pattern of its collections: with `["projects", "secrets"]`, the name
+/// `projects/p/secrets/s` gives `["p", "s"]`. `None` when a collection differs, an id is empty, or anything
+/// is left over.
+pub fn parse<'n, const N: usize>(name: &'n str, collections: [&str; N]) -> Option<[&'n str; N]> {
+    let mut segments = name.split('/');
+    let mut ids = [""; N];
+    for (id, collection) in ids.iter_mut().zip(collections) {
+        if segments.next()? != collection {
+            return None;
+        }
+        *id = segments.next().filter(|id| !id.is_empty())?;
+    }
+    segments.next().is_none().then_some(ids)
+}
+
+/// Checks a project id by Google's rule: 6 to 30 lowercase letters, digits and hyphens, a letter first, no
+/// hyphen last (<https://cloud.google.com/resource-manager/docs/creating-managing-projects>). A legacy
+/// `domain.com:` prefix is allowed.
+pub fn check_project_id(id: &str) -> Result<()> {
+    let bare = id.split_once(':').map_or(id, |(_, bare)| bare);
+    let ok = (6..=30).contains(&bare.len())
+        && bare.starts_with(|c: char| c.is_ascii_lowercase())
+        && !bare.ends_with('-')
+        && bare.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    if ok { Ok(()) } else { Err(Error::invalid(format!("Project id '{id}' is not valid: use 6 to 30 lowercase letters, digits and hyphens, starting with a letter."))) }
+}

@@ -1,0 +1,79 @@
+//! What products need of each other, as small traits. The binary plugs the real ones in.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{BoxFuture, Error, Principal, Resource, Result, call::RequestInfo, store::Key};
+
+/// Decides what principals may do. Reads only memory: it never waits.
+pub trait Authority: Send + Sync {
+    /// Whether the principal has the permission on the resource, by its policy or an ancestor's.
+    fn allows(&self, principal: &Principal, permission: &str, resource: &Resource, request: &RequestInfo) -> bool;
+}
+
+/// Turns credentials into a principal. Reads only memory: it never waits.
+pub trait Authenticator: Send + Sync {
+    /// The principal behind an access token (without the `Bearer` prefix).
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED`, in Google's words, for a token that is unknown, malformed, expired or revoked.
+    fn authenticate(&self, token: &str) -> Result<Principal, Error>;
+}
+
+/// Issues credentials to workloads: what a metadata server hands out.
+pub trait Identity: Send + Sync {
+    /// A fresh access token of a service account, with its lifetime.
+    fn access_token(&self, email: &str, scopes: &[&str]) -> BoxFuture<'_, Result<(String, Duration)>>;
+    /// A signed identity token of a service account for an audience.
+    fn identity_token(&self, email: &str, audience: &str, full: bool) -> BoxFuture<'_, Result<String>>;
+    /// Checks an identity token against the audiences that are accepted, and says whose it is.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` for a token that is not ours, malformed, expired or meant for somebody else.
+    fn verify_identity(&self, token: &str, audiences: &[&str]) -> Result<Principal>;
+    /// Whether such a service account exists and is enabled.
+    fn exists(&self, email: &str) -> bool;
+}
+
+/// The policies of resources: products forward their `getIamPolicy`, `setIamPolicy` and
+/// `testIamPermissions` here once they have made sure that the resource exists.
+pub trait Policies: Send + Sync {
+    /// The policy of a resource; an empty one with an etag where none was set.
+    fn get(&self, resource: &Resource, requested_version: i32) -> Result<apis::google::iam::v1::Policy>;
+    /// Replaces the policy of a resource.
+    ///
+    /// # Errors
+    /// `ABORTED` on a stale etag, `INVALID_ARGUMENT` for bad roles or members, in Google's words.
+    fn set(
+        &self,
+        resource: &Resource,
+        request: apis::google::iam::v1::SetIamPolicyRequest,
+    ) -> BoxFuture<'_, Result<apis::google::iam::v1::Policy>>;
+    /// Which of these permissions the caller has.
+    fn test(&self, caller: &crate::Caller, resource: &Resource, permissions: Vec<String>) -> Result<Vec<String>>;
+    /// The key a resource's policy is stored under, to be deleted in the transaction that deletes the
+    /// resource.
+    fn key(&self, resource: &Resource) -> Key;
+}
+
+/// A project, under both of its names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Project {
+    /// The id that people choose, such as `my-project`.
+    pub id: Arc<str>,
+    /// The number that Google assigns.
+    pub number: u64,
+}
+
+/// The projects there are.
+pub trait Projects: Send + Sync {
+    /// The project with this id or number. By default an id that is well formed and not yet known becomes a
+    /// project on first use, so this may write.
+    ///
+    /// # Errors
+    /// As Google answers for a project that does not exist or an id that cannot be one.
+    fn resolve<'a>(&'a self, id_or_number: &'a str) -> BoxFuture<'a, Result<Project>>;
+    /// The same, from memory only: `None` when it is not known yet.
+    fn known(&self, id_or_number: &str) -> Option<Project>;
+    /// Whether the project may call this service.
+    fn enabled(&self, project_id: &str, service: &str) -> bool;
+}

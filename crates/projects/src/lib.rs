@@ -1,0 +1,1 @@
+//! Resource Manager and Service Usage: projects and the APIs they may call.

@@ -1,0 +1,1 @@
+//! One running instance: root filesystem, namespaces, cgroups, signals, output.

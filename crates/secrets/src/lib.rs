@@ -1,0 +1,1 @@
+//! Secret Manager: secrets, versions and their encrypted payloads.

@@ -1,0 +1,1 @@
+//! End to end: real clients against a running haar.
