@@ -1,1 +1,206 @@
-//! End to end: real clients against a running haar.
+//! A running haar for a test, and the clients that are tried on it.
+//!
+//! Every test starts its own haar on a free port and a temporary data directory, through the binary that people
+//! use, and stops it when it ends. Nothing here knows the inside of haar: what a test sees is what a user sees.
+
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::OnceLock,
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The project that tests use.
+pub const PROJECT: &str = "fog-bank";
+
+/// A running haar. Dropping it stops it.
+pub struct Haar {
+    home: TempDir,
+    listen: String,
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub struct Ran {
+    /// Its exit code; -1 when a signal ended it.
+    pub code: i32,
+    /// What it wrote to standard output.
+    pub stdout: String,
+    /// What it wrote to standard error.
+    pub stderr: String,
+}
+
+impl Haar {
+    /// Starts one.
+    pub fn start() -> Haar {
+        Haar::start_with(&[])
+    }
+
+    /// Starts one with more arguments for `haar up`.
+    pub fn start_with(arguments: &[&str]) -> Haar {
+        let home = TempDir::with_prefix("haar-test-").expect("a temporary directory");
+        let mut haar = Haar { home, listen: String::new() };
+        haar.up(arguments);
+        haar
+    }
+
+    /// Starts it again on the same data directory.
+    pub fn up(&mut self, arguments: &[&str]) {
+        let listen = if self.listen.is_empty() { "127.0.0.1:0" } else { &self.listen };
+        let mut line = vec!["up", "--detach", "--project", PROJECT, "--listen", listen];
+        line.extend(arguments);
+        self.cli(&line).succeeds();
+        self.listen = self.status()["listen"].as_str().expect("an address").to_owned();
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> PathBuf {
+        self.home.path().join("data")
+    }
+
+    /// The address of the port.
+    pub fn listen(&self) -> &str {
+        &self.listen
+    }
+
+    /// Runs the `haar` binary on this data directory.
+    pub fn cli(&self, arguments: &[&str]) -> Ran {
+        run(self.command(arguments))
+    }
+
+    /// The same, not run yet.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(haar_binary());
+        command
+            .args(arguments)
+            .env("HAAR_DATA", self.data())
+            .env("CLOUDSDK_CONFIG", self.home.path().join("gcloud"))
+            .env("HOME", self.home.path())
+            .current_dir(self.home.path());
+        command
+    }
+
+    /// Runs a command under `haar exec`.
+    pub fn exec(&self, arguments: &[&str]) -> Ran {
+        self.cli(&[&["exec", "--"], arguments].concat())
+    }
+
+    /// Runs a command under `haar exec --as EMAIL`.
+    pub fn exec_as(&self, email: &str, arguments: &[&str]) -> Ran {
+        self.cli(&[&["exec", "--as", email, "--"], arguments].concat())
+    }
+
+    /// Runs gcloud under `haar exec`.
+    pub fn gcloud(&self, line: &str) -> Ran {
+        let arguments: Vec<&str> = std::iter::once("gcloud").chain(line.split_whitespace()).collect();
+        self.exec(&arguments)
+    }
+
+    /// One API call as the owner: the answer, or the whole error envelope.
+    pub fn api(&self, method: &str, url: &str, body: Option<&Value>) -> Value {
+        self.api_as(None, method, url, body)
+    }
+
+    /// One API call as somebody.
+    pub fn api_as(&self, principal: Option<&str>, method: &str, url: &str, body: Option<&Value>) -> Value {
+        let text = body.map(Value::to_string);
+        let mut line = vec!["api", method, url];
+        line.extend(text.iter().flat_map(|text| ["-d", text.as_str()]));
+        line.extend(principal.iter().flat_map(|email| ["--as", email]));
+        let ran = self.cli(&line);
+        serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{line:?} answered no JSON ({error}): {ran:?}"))
+    }
+
+    /// What `haar status --json` says.
+    pub fn status(&self) -> Value {
+        let ran = self.cli(&["status", "--json"]).succeeds();
+        serde_json::from_str(&ran.stdout).expect("status in JSON")
+    }
+
+    /// The process that serves.
+    pub fn pid(&self) -> i32 {
+        self.status()["pid"].as_i64().expect("a pid") as i32
+    }
+}
+
+impl Drop for Haar {
+    fn drop(&mut self) {
+        let ran = self.cli(&["down"]);
+        if ran.code != 0 && !ran.stderr.contains("no haar is running") {
+            eprintln!("haar down: {ran:?}");
+        }
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.data().join("haar.log")).unwrap_or_default();
+            eprintln!("--- haar.log\n{log}---");
+        }
+    }
+}
+
+impl Ran {
+    /// Insists that it succeeded.
+    #[track_caller]
+    pub fn succeeds(self) -> Ran {
+        assert!(self.code == 0, "exit code {}\n--- stdout\n{}\n--- stderr\n{}", self.code, self.stdout, self.stderr);
+        self
+    }
+
+    /// Insists that it failed, saying this.
+    #[track_caller]
+    pub fn fails_saying(self, what: &str) -> Ran {
+        assert!(self.code != 0, "it succeeded: {}", self.stdout);
+        assert!(self.stderr.contains(what) || self.stdout.contains(what), "it did not say {what:?}: {self:?}");
+        self
+    }
+}
+
+/// Runs a command to its end.
+pub fn run(mut command: Command) -> Ran {
+    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    Ran::from(output)
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Ran {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ran { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+}
+
+/// The binary that people use, beside the tests in the target directory.
+pub fn haar_binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let test = std::env::current_exe().expect("this test's path");
+        let binary = test.ancestors().nth(2).expect("a target directory").join("haar");
+        assert!(binary.exists(), "{} is missing: run the tests with `make test`", binary.display());
+        binary
+    })
+}
+
+/// The Python that has Google's client libraries, if it could be made.
+pub fn python() -> Option<PathBuf> {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?.join("target/clients/python/bin/python");
+    python.exists().then_some(python)
+}
+
+/// A program for a client library, by its path below `tests/clients`.
+pub fn client_program(path: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(path).to_string_lossy().into_owned()
+}
+
+/// Whether a client is installed; where it is not, the test says so and passes.
+pub fn have(client: &str) -> bool {
+    let found = std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(client).exists()));
+    if !found {
+        skipped(client);
+    }
+    found
+}
+
+/// Says, visibly, that a test could not run.
+pub fn skipped(client: impl AsRef<OsStr>) {
+    eprintln!("SKIPPED: {} is not installed", client.as_ref().to_string_lossy());
+}

@@ -1,0 +1,15 @@
+//! End to end: a haar as people run it, and the clients that people use.
+//!
+//! | module | what belongs there |
+//! | --- | --- |
+//! | `cli` | the commands of `haar` itself, and what they say when something is wrong |
+//! | `gcloud` | gcloud, unmodified |
+//! | `python` | Google's Python libraries, over gRPC and REST |
+//! | `bad_input` | what a careless or hostile client sends |
+//! | `survival` | kill -9 at any moment |
+
+mod bad_input;
+mod cli;
+mod gcloud;
+mod python;
+mod survival;
