@@ -6,7 +6,7 @@ use std::{
     fs,
     io::{Cursor, Read},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use flate2::read::GzDecoder;
@@ -16,6 +16,9 @@ use crate::{Result, list::Pin};
 
 /// Files by their path inside the package.
 pub(crate) type Files = BTreeMap<String, String>;
+
+/// Where the wheel has the documents.
+const DOCUMENTS: &str = "googleapiclient/discovery_cache/documents/";
 
 /// The proto files of an npm package, by the path other files import them under.
 pub(crate) fn npm(pin: &Pin) -> Result<Files> {
@@ -33,11 +36,28 @@ pub(crate) fn npm(pin: &Pin) -> Result<Files> {
     Ok(files)
 }
 
+/// The discovery documents of a Python wheel, by file name.
+pub(crate) fn pip(pin: &Pin) -> Result<Files> {
+    let wanted = format!("{}=={}", pin.name, pin.version);
+    let archive =
+        download(pin, "pip", &["download", "--quiet", "--no-deps", "--only-binary=:all:", &wanted])?;
+    let mut archive = zip::ZipArchive::new(Cursor::new(archive))?;
+    let mut files = Files::new();
+    for index in 0..archive.len() {
+        let mut entry = archive.by_index(index)?;
+        let Some(name) = entry.name()?.strip_prefix(DOCUMENTS).map(str::to_owned) else { continue };
+        let mut text = String::new();
+        entry.read_to_string(&mut text)?;
+        files.insert(name, text);
+    }
+    Ok(files)
+}
+
 /// Runs a client in an empty directory, where it leaves one file: that file, if its hash is right.
 fn download(pin: &Pin, program: &str, arguments: &[&str]) -> Result<Vec<u8>> {
     let scratch = tempfile::tempdir()?;
     let status =
-        Command::new(program).args(arguments).current_dir(scratch.path()).stdout(std::io::stderr()).status();
+        Command::new(program).args(arguments).current_dir(scratch.path()).stdout(Stdio::null()).status();
     if !status.map_err(|error| format!("cannot run {program}: {error}"))?.success() {
         return Err(format!("{program} did not bring {} {}", pin.name, pin.version).into());
     }

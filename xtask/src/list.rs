@@ -19,10 +19,19 @@ pub(crate) const PROTOS: Pin = Pin {
     sha256: "711763f77ea15bbc7436aac53db013b421d2c7b86ae27f4013723970ce54a96e",
 };
 
+/// Google's discovery documents, inside a package of PyPI's.
+pub(crate) const DOCUMENTS: Pin = Pin {
+    name: "google-api-python-client",
+    version: "2.202.0",
+    sha256: "aaa90064c9bb642ff1d065b22ca8958a2cb6e345909cefe70d0e5452fc50e08b",
+};
+
 /// Where a product's interface is published.
 pub(crate) enum Source {
     /// A directory of proto files.
     Protos(&'static str),
+    /// A discovery document, and which of its resources: all where none is named.
+    Discovery(&'static str, &'static [&'static str]),
 }
 
 /// One interface.
@@ -36,6 +45,20 @@ pub(crate) struct Product {
 const fn protos(table: &'static str, directory: &'static str) -> Product {
     Product { table, source: Source::Protos(directory) }
 }
+
+const fn discovery(table: &'static str, file: &'static str, only: &'static [&'static str]) -> Product {
+    Product { table, source: Source::Discovery(file, only) }
+}
+
+/// The resources of the IAM document that no proto has.
+const IDENTITY_POOLS: &[&str] = &[
+    "projects.locations.workloadIdentityPools",
+    "projects.locations.workloadIdentityPools.operations",
+    "projects.locations.workloadIdentityPools.providers",
+    "projects.locations.workloadIdentityPools.providers.keys",
+    "projects.locations.workloadIdentityPools.providers.keys.operations",
+    "projects.locations.workloadIdentityPools.providers.operations",
+];
 
 /// What every product may use: these files, and whatever else products import, are the table `common`.
 pub(crate) const COMMON: &[&str] = &[
@@ -71,4 +94,10 @@ pub(crate) const PRODUCTS: &[Product] = &[
     protos("serviceusage-v1", "google/api/serviceusage/v1"),
     protos("sql-v1", "google/cloud/sql/v1"),
     protos("sql-v1beta4", "google/cloud/sql/v1beta4"),
+    discovery("discovery-cloudresourcemanager-v1", "cloudresourcemanager.v1.json", &[]),
+    discovery("discovery-iam-v1", "iam.v1.json", IDENTITY_POOLS),
+    discovery("discovery-oauth2-v2", "oauth2.v2.json", &[]),
+    discovery("discovery-run-v1", "run.v1.json", &[]),
+    discovery("discovery-storage-v1", "storage.v1.json", &[]),
+    discovery("discovery-sts-v1", "sts.v1.json", &["v1"]),
 ];

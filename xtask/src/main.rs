@@ -3,9 +3,12 @@
 //! `cargo xtask apis` makes the interface tables under `crates/apis/tables` again from what Google publishes;
 //! `cargo xtask apis --check` makes them in memory and fails when the committed ones differ.
 
+mod discovery;
 mod fetch;
 mod list;
+mod names;
 mod protos;
+mod rest;
 mod tables;
 
 use std::{env, error::Error, process::ExitCode};

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use crate::{
-    Result, fetch,
-    list::{COMMON, PRODUCTS, PROTOS, Source},
-    protos,
+    Result, discovery, fetch,
+    list::{COMMON, DOCUMENTS, PRODUCTS, PROTOS, Source},
+    protos, rest,
 };
 
 /// A `FileDescriptorProto`, encoded.
@@ -21,19 +21,39 @@ pub(crate) struct Tables(BTreeMap<String, Vec<u8>>);
 
 /// Makes all tables from the published packages.
 pub(crate) fn make() -> Result<Tables> {
+    let mut tables = described()?;
+    for (name, files) in compiled()? {
+        tables.insert(name.to_owned(), protos::encode(files));
+    }
+    Ok(Tables(tables.into_iter().map(|(name, bytes)| (format!("{name}.binpb"), bytes)).collect()))
+}
+
+/// The tables of products that have protos, and the common one.
+fn compiled() -> Result<BTreeMap<&'static str, Vec<Vec<u8>>>> {
     let published = fetch::npm(&PROTOS)?;
-    let mut names: Vec<String> = COMMON.iter().map(|name| (*name).to_owned()).collect();
+    let mut names: Vec<String> = rest::IMPORTS.iter().chain(COMMON).map(|name| (*name).to_owned()).collect();
     for product in PRODUCTS {
-        let Source::Protos(directory) = product.source;
+        let Source::Protos(directory) = product.source else { continue };
         names.extend(published.keys().filter(|name| parent(name) == directory).cloned());
     }
-    let mut tables: BTreeMap<String, Vec<Vec<u8>>> = BTreeMap::new();
+    let mut tables: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for file in protos::compile(published, &names)? {
-        tables.entry(table_of(&file.name).to_owned()).or_default().push(file.bytes);
+        tables.entry(table_of(&file.name)).or_default().push(file.bytes);
     }
-    Ok(Tables(
-        tables.into_iter().map(|(name, files)| (format!("{name}.binpb"), protos::encode(files))).collect(),
-    ))
+    Ok(tables)
+}
+
+/// The tables of products that have only a discovery document.
+fn described() -> Result<BTreeMap<String, Vec<u8>>> {
+    let published = fetch::pip(&DOCUMENTS)?;
+    let mut tables = BTreeMap::new();
+    for product in PRODUCTS {
+        let Source::Discovery(file, only) = product.source else { continue };
+        let text = published.get(file).ok_or_else(|| format!("there is no document {file}"))?;
+        let described = discovery::describe(text, only).map_err(|error| format!("{file}: {error}"))?;
+        tables.insert(product.table.to_owned(), protos::encode(vec![described.bytes]));
+    }
+    Ok(tables)
 }
 
 fn parent(name: &str) -> &str {
