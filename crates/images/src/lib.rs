@@ -1,1 +1,69 @@
-//! Container images: the content-addressed layers that instances start from.
+//! Container images: the content-addressed store that instances start from.
+//!
+//! An image is a manifest, a configuration and layers, each named by the SHA-256 of its bytes and verified when it
+//! comes in. A layer is unpacked once, into a directory named by its diff id, and from then on every image and
+//! every instance that has it shares that directory as an overlay's lower layer: starting an instance copies
+//! nothing. A reference such as `us-docker.pkg.dev/p/r/app:v1` is a small file that names a manifest.
+//!
+//! Everything that comes from outside (archives, manifests, file names inside layers) is untrusted: sizes are
+//! capped, and layers are unpacked through descriptors that cannot leave their directory.
+
+mod archive;
+mod blobs;
+mod document;
+mod hello;
+mod layer;
+mod reference;
+mod store;
+
+pub use document::{Config, Image};
+pub use hello::{HELLO, serve_if_asked};
+pub use reference::Reference;
+pub use store::Images;
+
+use std::fmt;
+
+/// Why an image could not be brought in or found.
+#[derive(Debug)]
+pub enum Error {
+    /// No image has this reference.
+    NotFound(String),
+    /// The image is for another processor; its architecture and what this machine runs.
+    Architecture(String, &'static str),
+    /// What came in is not what it claims to be, or not an image at all.
+    Malformed(String),
+    /// It is larger than a limit; which.
+    TooLarge(&'static str),
+    /// The disk, or what lies on it, failed.
+    Io(String, std::io::Error),
+}
+
+/// The result of anything with images.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::NotFound(reference) => write!(f, "Image '{reference}' not found."),
+            Error::Architecture(theirs, ours) => {
+                write!(f, "the image is built for {theirs}, but this machine runs {ours}; build it with --platform linux/{ours}")
+            }
+            Error::Malformed(what) => write!(f, "not a valid image: {what}"),
+            Error::TooLarge(what) => write!(f, "too large: {what}"),
+            Error::Io(doing, error) => write!(f, "cannot {doing}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Adds what was being done to an error of the disk.
+pub(crate) trait Doing<T> {
+    fn doing(self, doing: impl fmt::Display) -> Result<T>;
+}
+
+impl<T, E: Into<std::io::Error>> Doing<T> for std::result::Result<T, E> {
+    fn doing(self, doing: impl fmt::Display) -> Result<T> {
+        self.map_err(|error| Error::Io(doing.to_string(), error.into()))
+    }
+}

@@ -1,0 +1,165 @@
+//! The image that every first deploy uses: `us-docker.pkg.dev/cloudrun/container/hello`.
+//!
+//! It is made here, from this very program: one layer that holds the running executable and the shared libraries
+//! it is running with, and a start command that makes it serve a page. So the first `gcloud run deploy` works on a
+//! machine that has never seen a registry, and what it starts is a real container.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+};
+
+use serde_json::json;
+
+use crate::{
+    Doing, Reference, Result,
+    archive::put_manifest,
+    blobs::Blobs,
+    document::MAX_DOCUMENT,
+    reference::Pick,
+};
+
+/// Its reference.
+pub const HELLO: &str = "us-docker.pkg.dev/cloudrun/container/hello:latest";
+/// The argument that makes this program serve the page.
+const ARGUMENT: &str = "serve-hello";
+
+pub(crate) fn is(reference: &Reference) -> bool {
+    let hosts = ["us-docker.pkg.dev/cloudrun/container/hello", "gcr.io/cloudrun/hello"];
+    reference.pick == Pick::Tag("latest".into()) && hosts.contains(&format!("{}/{}", reference.host, reference.path).as_str())
+}
+
+/// Serves the page, if that is what this process was started for; otherwise returns at once.
+///
+/// # Errors
+/// When `$PORT` cannot be listened on.
+pub fn serve_if_asked() -> io::Result<()> {
+    if std::env::args().nth(1).as_deref() != Some(ARGUMENT) {
+        return Ok(());
+    }
+    let port = std::env::var("PORT").ok().and_then(|port| port.parse().ok()).unwrap_or(8080);
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))?;
+    for stream in listener.incoming().flatten() {
+        std::thread::spawn(move || answer(stream));
+    }
+    Ok(())
+}
+
+/// Makes the image, or finds that it is there: the same program gives the same digests.
+pub(crate) fn make(blobs: &Blobs) -> Result<String> {
+    let (layer, diff_id, size) = make_layer(blobs)?;
+    let config = json!({
+        "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
+        "os": "linux",
+        "config": { "Entrypoint": ["/haar", ARGUMENT], "User": "65532:65532", "WorkingDir": "/" },
+        "rootfs": { "type": "layers", "diff_ids": [diff_id] },
+    });
+    let config = blobs.put(config.to_string().as_bytes(), None, MAX_DOCUMENT)?;
+    put_manifest(&config, vec![json!({ "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": layer, "size": size })], blobs)
+}
+
+fn make_layer(blobs: &Blobs) -> Result<(String, String, u64)> {
+    let mut staged = tempfile::tempfile().doing("make the hello image")?;
+    write_layer(&mut staged).doing("make the hello image")?;
+    let size = io::Seek::stream_position(&mut staged).doing("make the hello image")?;
+    io::Seek::rewind(&mut staged).doing("make the hello image")?;
+    let digest = blobs.put(&staged, None, u64::MAX - 1)?;
+    Ok((digest.clone(), digest, size))
+}
+
+fn write_layer(into: &mut File) -> io::Result<()> {
+    let mut layer = tar::Builder::new(into);
+    let mut directories = BTreeSet::new();
+    add(&mut layer, &mut directories, Path::new("haar"), Path::new("/proc/self/exe"))?;
+    for library in loaded_libraries()? {
+        add(&mut layer, &mut directories, library.strip_prefix("/").unwrap_or(&library), &library)?;
+    }
+    layer.finish()
+}
+
+/// Adds a file, as root's and of no particular time, with the directories above it.
+fn add(layer: &mut tar::Builder<&mut File>, directories: &mut BTreeSet<PathBuf>, name: &Path, from: &Path) -> io::Result<()> {
+    let parents: Vec<&Path> = name.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()).collect();
+    for parent in parents.into_iter().rev().filter(|parent| directories.insert(parent.to_path_buf())) {
+        layer.append_data(&mut header(tar::EntryType::Directory, 0), parent, io::empty())?;
+    }
+    let content = fs::read(from)?;
+    layer.append_data(&mut header(tar::EntryType::Regular, content.len() as u64), name, content.as_slice())
+}
+
+fn header(kind: tar::EntryType, size: u64) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(0o755);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(size);
+    header
+}
+
+/// The shared objects that this process has mapped, under every name the loader will look for them.
+fn loaded_libraries() -> io::Result<BTreeSet<PathBuf>> {
+    let mut libraries = BTreeSet::new();
+    for line in BufReader::new(File::open("/proc/self/maps")?).lines() {
+        let line = line?;
+        let Some(path) = line.split_whitespace().nth(5).filter(|path| path.starts_with('/') && path.contains(".so")) else { continue };
+        libraries.insert(PathBuf::from(path));
+    }
+    // The program names its loader by a fixed path, which may be a link on this machine.
+    for loader in ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1", "/lib/ld-musl-x86_64.so.1"] {
+        if Path::new(loader).exists() && !libraries.is_empty() {
+            libraries.insert(PathBuf::from(loader));
+        }
+    }
+    Ok(libraries)
+}
+
+/// Answers requests on one connection until it closes. Bodies are not read: whoever sends one is cut off after the
+/// answer.
+fn answer(stream: TcpStream) {
+    let mut reader = BufReader::new(match stream.try_clone() {
+        Ok(stream) => stream.take(1 << 20),
+        Err(_) => return,
+    });
+    let mut writer = stream;
+    while let Some(has_body) = read_head(&mut reader) {
+        let page = page();
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {}\r\n\r\n", page.len());
+        if writer.write_all([head.as_bytes(), page.as_bytes()].concat().as_slice()).is_err() || has_body {
+            return;
+        }
+    }
+}
+
+/// Reads one request's head; tells whether a body follows. `None` at the end.
+fn read_head(reader: &mut impl BufRead) -> Option<bool> {
+    let mut has_body = false;
+    let mut lines = 0;
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        let line = line.trim_end().to_ascii_lowercase();
+        if line.is_empty() {
+            return (lines > 0).then_some(has_body);
+        }
+        has_body |= line.starts_with("transfer-encoding:") || (line.starts_with("content-length:") && !line.ends_with(" 0"));
+        lines += 1;
+    }
+}
+
+fn page() -> String {
+    let variable = |name: &str| std::env::var(name).unwrap_or_default().replace(['<', '>', '&'], "");
+    format!(
+        "<!doctype html><html lang=en><meta charset=utf-8><title>Hello from {service}</title>\
+         <style>body{{font:18px system-ui;margin:12vh auto;max-width:34rem;color:#234}}code{{background:#eef2f5;padding:.1em .3em}}</style>\
+         <h1>It is running.</h1><p>Service <code>{service}</code>, revision <code>{revision}</code>.</p></html>\n",
+        service = variable("K_SERVICE"),
+        revision = variable("K_REVISION"),
+    )
+}
