@@ -7,7 +7,13 @@ use crate::{BoxFuture, Error, Principal, Resource, Result, call::RequestInfo, st
 /// Decides what principals may do. Reads only memory: it never waits.
 pub trait Authority: Send + Sync {
     /// Whether the principal has the permission on the resource, by its policy or an ancestor's.
-    fn allows(&self, principal: &Principal, permission: &str, resource: &Resource, request: &RequestInfo) -> bool;
+    fn allows(
+        &self,
+        principal: &Principal,
+        permission: &str,
+        resource: &Resource,
+        request: &RequestInfo,
+    ) -> bool;
 }
 
 /// Turns credentials into a principal. Reads only memory: it never waits.
@@ -49,7 +55,12 @@ pub trait Policies: Send + Sync {
         request: apis::google::iam::v1::SetIamPolicyRequest,
     ) -> BoxFuture<'_, Result<apis::google::iam::v1::Policy>>;
     /// Which of these permissions the caller has.
-    fn test(&self, caller: &crate::Caller, resource: &Resource, permissions: Vec<String>) -> Result<Vec<String>>;
+    fn test(
+        &self,
+        caller: &crate::Caller,
+        resource: &Resource,
+        permissions: Vec<String>,
+    ) -> Result<Vec<String>>;
     /// The key a resource's policy is stored under, to be deleted in the transaction that deletes the
     /// resource.
     fn key(&self, resource: &Resource) -> Key;
@@ -76,4 +87,66 @@ pub trait Projects: Send + Sync {
     fn known(&self, id_or_number: &str) -> Option<Project>;
     /// Whether the project may call this service.
     fn enabled(&self, project_id: &str, service: &str) -> bool;
+}
+
+/// A container image that is on this machine, as a runtime needs it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Image {
+    /// The digest of its manifest, `sha256:…`.
+    pub digest: String,
+    /// Its unpacked layers, the lowest first.
+    pub layers: Vec<std::path::PathBuf>,
+    /// What always runs, before the command.
+    pub entrypoint: Vec<String>,
+    /// What runs, or the arguments of the entrypoint.
+    pub command: Vec<String>,
+    /// `NAME=value` pairs.
+    pub env: Vec<String>,
+    /// Where it runs; empty means `/`.
+    pub working_dir: String,
+    /// `user`, `user:group` or numbers; empty means root.
+    pub user: String,
+}
+
+/// The images that instances start from.
+pub trait Images: Send + Sync {
+    /// The image that a reference names, unpacked.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` as Cloud Run words it, `INVALID_ARGUMENT` for one that this machine cannot run.
+    fn resolve<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Image>>;
+}
+
+/// Where a line of output comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSource {
+    /// The project's id.
+    pub project: Arc<str>,
+    /// The region.
+    pub region: Arc<str>,
+    /// The service.
+    pub service: Arc<str>,
+    /// The revision.
+    pub revision: Arc<str>,
+    /// The instance.
+    pub instance: Arc<str>,
+}
+
+/// Which output a line was written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// The platform's own remarks on an instance.
+    System,
+}
+
+/// Takes in what workloads write. Never waits.
+pub trait Logs: Send + Sync {
+    /// One line, without its end.
+    fn line(&self, source: &LogSource, stream: LogStream, line: &str);
+    /// The last lines of a revision, the oldest first, for error messages.
+    fn tail(&self, source: &LogSource, lines: usize) -> Vec<String>;
 }
