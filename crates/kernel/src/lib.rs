@@ -7,9 +7,13 @@
 
 pub mod call;
 pub mod clock;
+pub mod collection;
 pub mod error;
+pub mod etag;
 pub mod method;
+pub mod mirror;
 pub mod names;
+pub mod paging;
 pub mod ports;
 pub mod store;
 

@@ -1,0 +1,229 @@
+//! What keeps a mirror up to date: one task that reads everything once and then follows a watch.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{sync::watch, task::AbortHandle};
+
+use super::{Change, OnChange, Record, Records, Versioned};
+use crate::{
+    Result,
+    store::{Entry, Event, Revision, Store, Watched},
+};
+
+/// How many entries are read at a time.
+const PAGE: usize = 1000;
+/// How long to wait before reading again when the store did not answer.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// A feed that runs, and the revision that the mirror must have reached to be whole.
+pub(super) struct Started {
+    pub(super) task: AbortHandle,
+    pub(super) applied: watch::Receiver<Revision>,
+    pub(super) changed: watch::Receiver<Revision>,
+    pub(super) revision: Revision,
+}
+
+/// Fills the records and starts the task that follows.
+pub(super) async fn start<T: Record>(store: Arc<dyn Store>, records: Arc<Records<T>>) -> Result<Started> {
+    let loaded = load(&*store, &records.prefix).await?;
+    let (from, revision) = (loaded.from, loaded.to);
+    let changes = records.replace(loaded.entries)?;
+    records.report(&changes);
+    let (applied, seen_applied) = watch::channel(from);
+    let (changed, seen_changed) = watch::channel(from);
+    let feed = Feed { store, records, applied, changed };
+    let task = tokio::spawn(feed.run(from)).abort_handle();
+    Ok(Started { task, applied: seen_applied, changed: seen_changed, revision })
+}
+
+/// Everything under a prefix. Pages are read one after the other: what changes meanwhile, from `from` to
+/// `to`, is brought by the watch.
+struct Loaded {
+    entries: Vec<Entry>,
+    from: Revision,
+    to: Revision,
+    is_complete: bool,
+}
+
+async fn load(store: &dyn Store, prefix: &str) -> Result<Loaded> {
+    let (entries, from) = store.range(prefix, "", PAGE).await?;
+    let mut loaded = Loaded { is_complete: entries.len() < PAGE, entries, from, to: from };
+    while !loaded.is_complete {
+        let after = loaded.entries.last().map_or("", |entry| entry.key.as_str());
+        let (page, revision) = store.range(prefix, after, PAGE).await?;
+        loaded.is_complete = page.len() < PAGE;
+        loaded.to = revision;
+        loaded.entries.extend(page);
+    }
+    Ok(loaded)
+}
+
+struct Feed<T> {
+    store: Arc<dyn Store>,
+    records: Arc<Records<T>>,
+    applied: watch::Sender<Revision>,
+    changed: watch::Sender<Revision>,
+}
+
+impl<T: Record> Feed<T> {
+    async fn run(self, mut from: Revision) {
+        while let Some(end) = self.follow(from).await {
+            match end {
+                End::Compacted => from = self.read_again().await,
+                End::Failed => tokio::time::sleep(RETRY).await,
+            }
+            from = from.max(*self.applied.borrow());
+        }
+    }
+
+    /// Follows the watch until it cannot; `None` when the store is closed.
+    async fn follow(&self, from: Revision) -> Option<End> {
+        let Ok(mut watch) = self.store.watch(&self.records.prefix, from).await else {
+            return Some(End::Failed);
+        };
+        loop {
+            match watch.next().await? {
+                Watched::Events(events) => self.apply(&events),
+                Watched::Progress(revision) => self.reached(revision),
+                Watched::Compacted => return Some(End::Compacted),
+            }
+        }
+    }
+
+    /// Applies one transaction after the other.
+    fn apply(&self, events: &[Event]) {
+        for transaction in events.chunk_by(|a, b| a.revision == b.revision) {
+            let Some(revision) = transaction.first().map(|event| event.revision) else { continue };
+            let changes = self.records.apply(transaction);
+            self.finish(&changes, revision);
+        }
+    }
+
+    async fn read_again(&self) -> Revision {
+        loop {
+            match self.reload().await {
+                Ok(revision) => return revision,
+                Err(error) => tracing::error!("cannot read the store: {}", error.message()),
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    async fn reload(&self) -> Result<Revision> {
+        let loaded = load(&*self.store, &self.records.prefix).await?;
+        let changes = self.records.replace(loaded.entries)?;
+        self.finish(&changes, loaded.from);
+        Ok(loaded.from)
+    }
+
+    fn finish(&self, changes: &[Change<T>], revision: Revision) {
+        if !changes.is_empty() {
+            self.records.report(changes);
+            self.changed.send_replace(revision);
+        }
+        self.reached(revision);
+    }
+
+    fn reached(&self, revision: Revision) {
+        self.applied.send_if_modified(|applied| std::mem::replace(applied, revision) != revision);
+    }
+}
+
+/// Why following stopped.
+enum End {
+    Compacted,
+    Failed,
+}
+
+impl<T: Record> Records<T> {
+    pub(super) fn new(prefix: String, on_change: OnChange<T>) -> Self {
+        Records {
+            prefix: prefix.into(),
+            by_name: papaya::HashMap::new(),
+            in_order: RwLock::new(BTreeMap::new()),
+            on_change,
+        }
+    }
+
+    fn report(&self, changes: &[Change<T>]) {
+        if !changes.is_empty() {
+            (self.on_change)(changes);
+        }
+    }
+
+    /// Makes the records those of a complete read.
+    fn replace(&self, entries: Vec<Entry>) -> Result<Vec<Change<T>>> {
+        let mut updates = BTreeMap::new();
+        for entry in entries {
+            let Some(name) = entry.key.strip_prefix(&*self.prefix) else { continue };
+            let value = T::from_stored(&entry.value).map_err(|e| {
+                crate::Error::new(e.code(), format!("{} ({})", e.message(), entry.key)).because(e)
+            })?;
+            let record = Versioned { value, revision: entry.revision, created: entry.created };
+            updates.insert(Arc::<str>::from(name), Some(Arc::new(record)));
+        }
+        let known: BTreeSet<Arc<str>> = self.read_order().keys().cloned().collect();
+        for gone in known {
+            updates.entry(gone).or_insert(None);
+        }
+        Ok(self.update(updates))
+    }
+
+    /// Applies the events of one transaction.
+    fn apply(&self, events: &[Event]) -> Vec<Change<T>> {
+        let updates = events.iter().filter_map(|event| {
+            let name = event.key.strip_prefix(&*self.prefix)?;
+            let current = self.by_name.pin().get(name).cloned();
+            // A record may have been read at a later revision than the watch has reached.
+            if current.as_ref().is_some_and(|current| current.revision >= event.revision) {
+                return None;
+            }
+            let created = current.map_or(event.revision, |current| current.created);
+            match event.value.as_ref().map(|value| decode(value, event.revision, created)) {
+                None => Some((name.into(), None)),
+                Some(Ok(record)) => Some((name.into(), Some(record))),
+                Some(Err(error)) => {
+                    tracing::error!("{} is not taken over: {}", event.key, error.message());
+                    None
+                }
+            }
+        });
+        self.update(updates.collect())
+    }
+
+    /// Changes the records, all of them before a listing sees any.
+    fn update(&self, updates: BTreeMap<Arc<str>, Option<Arc<Versioned<T>>>>) -> Vec<Change<T>> {
+        let mut in_order = self.in_order.write().unwrap_or_else(PoisonError::into_inner);
+        let by_name = self.by_name.pin();
+        let mut changes = Vec::with_capacity(updates.len());
+        for (name, after) in updates {
+            let before = match &after {
+                Some(record) => {
+                    by_name.insert(name.clone(), record.clone());
+                    in_order.insert(name.clone(), record.clone())
+                }
+                None => {
+                    by_name.remove(&name);
+                    in_order.remove(&name)
+                }
+            };
+            if before.as_ref().map(|r| r.revision) != after.as_ref().map(|r| r.revision) {
+                changes.push(Change { name, before, after });
+            }
+        }
+        changes
+    }
+
+    fn read_order(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<Arc<str>, Arc<Versioned<T>>>> {
+        self.in_order.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn decode<T: Record>(value: &Bytes, revision: Revision, created: Revision) -> Result<Arc<Versioned<T>>> {
+    Ok(Arc::new(Versioned { value: T::from_stored(value)?, revision, created }))
+}
