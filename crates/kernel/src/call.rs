@@ -99,8 +99,10 @@ impl Caller {
         if self.0.principal == Principal::Anonymous {
             return missing_credentials();
         }
-        let message =
-            format!("Permission '{permission}' denied on resource '//{}/{}' (or it may not exist).", resource.service, resource.name);
+        let message = format!(
+            "Permission '{permission}' denied on resource '//{}/{}' (or it may not exist).",
+            resource.service, resource.name
+        );
         Error::denied(message).with(Detail::Info {
             reason: "IAM_PERMISSION_DENIED",
             domain: "iam.googleapis.com",

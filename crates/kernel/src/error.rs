@@ -264,7 +264,10 @@ impl Detail {
                 &Help {
                     links: links
                         .iter()
-                        .map(|(description, url)| help::Link { description: description.clone(), url: url.clone() })
+                        .map(|(description, url)| help::Link {
+                            description: description.clone(),
+                            url: url.clone(),
+                        })
                         .collect(),
                 },
             ),

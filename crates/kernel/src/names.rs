@@ -73,5 +73,11 @@ pub fn check_project_id(id: &str) -> Result<()> {
         && bare.starts_with(|c: char| c.is_ascii_lowercase())
         && !bare.ends_with('-')
         && bare.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    if ok { Ok(()) } else { Err(Error::invalid(format!("Project id '{id}' is not valid: use 6 to 30 lowercase letters, digits and hyphens, starting with a letter."))) }
+    if ok {
+        Ok(())
+    } else {
+        Err(Error::invalid(format!(
+            "Project id '{id}' is not valid: use 6 to 30 lowercase letters, digits and hyphens, starting with a letter."
+        )))
+    }
 }
