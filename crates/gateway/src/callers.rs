@@ -1,0 +1,144 @@
+//! Who calls: credentials found, verified, and judged where there are none.
+//!
+//! A token that is given must be right, always. Without one, a call is nobody's and refused in Google's words, with
+//! one exception: the clients of emulators (`*_EMULATOR_HOST`) send no credentials at all, so on the plain port a
+//! program of this machine that addresses it by a loopback name stands for the owner, unless that was denied. A web
+//! page is no such program: it can neither point another name at this port (the name must be a loopback one) nor
+//! call across sites (browsers say so, and are refused).
+
+use std::{sync::Arc, time::SystemTime};
+
+use http::{HeaderMap, Uri, header};
+use kernel::{
+    Caller, Error, Principal, Result,
+    call::{RequestInfo, missing_credentials},
+    error::Detail,
+    ports::{Authenticator, Authority},
+};
+
+use crate::{hosts, listen::Conn};
+
+/// Who calls without credentials on the plain port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Anonymous {
+    /// The person at the machine, as this principal.
+    Owner(Principal),
+    /// Nobody: every call needs credentials.
+    Deny,
+}
+
+/// What tells callers apart.
+pub(crate) struct Callers {
+    pub(crate) authenticator: Arc<dyn Authenticator>,
+    pub(crate) authority: Arc<dyn Authority>,
+    pub(crate) anonymous: Anonymous,
+}
+
+impl Callers {
+    /// The caller of a request to `host`.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` for missing or wrong credentials, in Google's words.
+    pub(crate) fn identify(&self, conn: &Conn, host: &str, uri: &Uri, headers: &HeaderMap) -> Result<Caller> {
+        let principal = match credentials(uri, headers)? {
+            Some(token) => self.authenticator.authenticate(token)?,
+            None => self.without_credentials(conn, host, headers)?,
+        };
+        let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let info = RequestInfo {
+            time: SystemTime::now(),
+            peer: Some(conn.peer.ip().to_canonical()),
+            host: lowercase(hosts::bare(host)),
+            user_agent: agent.into(),
+        };
+        Ok(Caller::new(principal, info, self.authority.clone()))
+    }
+
+    fn without_credentials(&self, conn: &Conn, host: &str, headers: &HeaderMap) -> Result<Principal> {
+        match &self.anonymous {
+            Anonymous::Owner(owner)
+                if !conn.tls
+                    && conn.is_local()
+                    && hosts::is_loopback(host)
+                    && !from_another_site(headers) =>
+            {
+                Ok(owner.clone())
+            }
+            _ => Err(missing_credentials()),
+        }
+    }
+}
+
+fn lowercase(host: &str) -> Box<str> {
+    let mut host: Box<str> = host.into();
+    host.make_ascii_lowercase();
+    host
+}
+
+/// The access token: from the header, or from the query as Google's APIs also take it.
+fn credentials<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> Result<Option<&'r str>> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
+        return Ok(uri.query().and_then(from_query));
+    };
+    let (scheme, token) =
+        value.to_str().ok().and_then(|value| value.split_once(' ')).ok_or_else(unsupported)?;
+    if scheme.eq_ignore_ascii_case("bearer") { Ok(Some(token.trim())) } else { Err(unsupported()) }
+}
+
+fn from_query(query: &str) -> Option<&str> {
+    query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("access_token=").or_else(|| pair.strip_prefix("oauth_token=")))
+}
+
+/// For credentials that are no bearer token.
+fn unsupported() -> Error {
+    Error::unauthenticated(
+        "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other \
+         valid authentication credential. See \
+         https://developers.google.com/identity/sign-in/web/devconsole-project.",
+    )
+    .with(Detail::Info { reason: "ACCESS_TOKEN_TYPE_UNSUPPORTED", domain: "googleapis.com", metadata: Vec::new() })
+}
+
+/// Whether a browser sent this for a page of another site than this machine's own.
+fn from_another_site(headers: &HeaderMap) -> bool {
+    let origin = headers.get(header::ORIGIN).is_some_and(|value| {
+        let host = value.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
+        !host.is_some_and(hosts::is_loopback)
+    });
+    origin || headers.get("sec-fetch-site").is_some_and(|value| value == "cross-site")
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn tokens_come_from_the_header_or_the_query() {
+        let uri: Uri = "/v1/x?alt=json&access_token=abc".parse().unwrap();
+        assert_eq!(credentials(&uri, &headers(&[])).unwrap(), Some("abc"));
+        assert_eq!(credentials(&uri, &headers(&[("authorization", "bearer xyz")])).unwrap(), Some("xyz"));
+        assert!(credentials(&uri, &headers(&[("authorization", "Basic xyz")])).is_err());
+        assert!(credentials(&uri, &headers(&[("authorization", "xyz")])).is_err());
+        assert_eq!(credentials(&"/".parse().unwrap(), &headers(&[])).unwrap(), None);
+    }
+
+    #[test]
+    fn pages_of_other_sites_are_known() {
+        assert!(from_another_site(&headers(&[("origin", "https://evil.example")])));
+        assert!(from_another_site(&headers(&[("origin", "null")])));
+        assert!(from_another_site(&headers(&[("sec-fetch-site", "cross-site")])));
+        assert!(!from_another_site(&headers(&[
+            ("origin", "http://localhost:3000"),
+            ("sec-fetch-site", "same-site")
+        ])));
+        assert!(!from_another_site(&headers(&[])));
+    }
+}

@@ -1,0 +1,126 @@
+//! The method table: from a call's name to its answer.
+//!
+//! Both transports come together here. What arrives has a caller who is known and a request that is bytes; what
+//! happens then happens in one order for every call: is the API enabled, may the caller, then the handler. All of
+//! it runs under the call's deadline and with panics caught, and ends in one line of log at debug level that names
+//! method, code, time and caller, and never a token or a payload.
+
+use std::{collections::HashMap, time::SystemTime};
+
+use bytes::Bytes;
+use kernel::{Caller, Error, Method, Principal, Result};
+use tokio::time::Instant;
+
+use crate::{
+    guard,
+    permits::{Asked, Permit, Permits},
+};
+
+/// A method, ready to be called.
+pub(crate) struct Served {
+    method: Method,
+    permits: Vec<Permit>,
+}
+
+impl Served {
+    fn compile(method: Method) -> Result<Served, String> {
+        let (service, input) = (method.id.host(), method.id.input());
+        let permits = method
+            .grants
+            .iter()
+            .map(|grant| Permit::compile(grant, service, input))
+            .collect::<Result<_, _>>()
+            .map_err(|why| format!("{}: {why}", method.id.name()))?;
+        Ok(Served { method, permits })
+    }
+
+    pub(crate) fn id(&self) -> apis::MethodId {
+        self.method.id
+    }
+}
+
+/// All methods that are served.
+pub(crate) struct Dispatch {
+    served: Vec<Served>,
+    by_path: HashMap<&'static str, usize>,
+    permits: Permits,
+}
+
+impl Dispatch {
+    /// A table of these methods.
+    ///
+    /// # Errors
+    /// Which method is there twice, or asks a permission on a field that it has not.
+    pub(crate) fn new(methods: Vec<Method>, permits: Permits) -> Result<Dispatch, String> {
+        let served: Vec<Served> = methods.into_iter().map(Served::compile).collect::<Result<_, _>>()?;
+        let mut by_path = HashMap::with_capacity(served.len());
+        for (index, one) in served.iter().enumerate() {
+            // What has no proto has no gRPC either, and an empty path.
+            let path = one.id().grpc_path();
+            if !path.is_empty() && by_path.insert(path, index).is_some() {
+                return Err(format!("{path} is served twice"));
+            }
+        }
+        Ok(Dispatch { served, by_path, permits })
+    }
+
+    /// The method of a gRPC path.
+    pub(crate) fn by_path(&self, path: &str) -> Option<&Served> {
+        self.by_path.get(path).map(|index| &self.served[*index])
+    }
+
+    /// The method of this index, in the order in which methods were given.
+    pub(crate) fn at(&self, index: usize) -> Option<&Served> {
+        self.served.get(index)
+    }
+
+    /// Every method, in the order in which they were given.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = apis::MethodId> {
+        self.served.iter().map(Served::id)
+    }
+
+    /// Makes a call: an encoded request in, an encoded response out.
+    ///
+    /// # Errors
+    /// What the checks or the handler answer, `DEADLINE_EXCEEDED`, or `INTERNAL` for a panic.
+    pub(crate) async fn call(
+        &self,
+        served: &Served,
+        caller: Caller,
+        request: Bytes,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<u8>> {
+        let logged = tracing::enabled!(tracing::Level::DEBUG).then(|| caller.clone());
+        let answer = guard::run(deadline, self.checked(served, caller, request)).await;
+        note(served, &answer, logged.as_ref());
+        answer
+    }
+
+    async fn checked(&self, served: &Served, caller: Caller, request: Bytes) -> Result<Vec<u8>> {
+        if *caller.principal() == Principal::Anonymous {
+            return Err(kernel::call::missing_credentials());
+        }
+        let asked = self.permits.ask(&served.permits, served.id().host(), &caller, &request).await?;
+        let answer = (served.method.handler)(caller, request).await?;
+        match asked {
+            Asked::All => Ok(answer),
+            Asked::NotAll => Err(Error::internal("a handler took a request that names no resource")),
+        }
+    }
+}
+
+/// Writes down how a call ended; a fault of ours with its cause, whatever the log level.
+fn note(served: &Served, answer: &Result<Vec<u8>>, caller: Option<&Caller>) {
+    let method = served.id().name();
+    if let Err(error) = answer
+        && matches!(error.code(), kernel::Code::Internal | kernel::Code::Unknown | kernel::Code::DataLoss)
+    {
+        tracing::error!(method, ?error, "a call failed by a fault of ours");
+    }
+    let Some(caller) = caller else { return };
+    let code = answer.as_ref().err().map_or("OK", |error| error.code().name());
+    let micros =
+        SystemTime::now().duration_since(caller.request().time).unwrap_or_default().as_micros() as u64;
+    let principal = caller.principal().member().unwrap_or_default();
+    tracing::debug!(method, code, micros, principal, "call");
+}
