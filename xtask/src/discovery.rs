@@ -2,7 +2,7 @@
 //!
 //! The package is `google.discovery.NAME.VERSION`. A schema becomes a message and an object written in place a
 //! nested one; only what the wanted methods reach is kept. A resource becomes a service, named by its path
-//! (`namespaces.services` is `NamespacesServices`), and each of its methods takes a message that holds the path and query
+//! (`namespaces.services` is `NamespacesServices`; where a schema has that name already, `Service` is appended), and each of its methods takes a message that holds the path and query
 //! parameters and, where there is one, the body in a field called `body`.
 //!
 //! Fields are numbered in the alphabetical order of their JSON keys: a pinned document gives the same numbers for
@@ -18,7 +18,7 @@ use prost_types::{
     DescriptorProto, FieldDescriptorProto, FileDescriptorProto, MessageOptions, OneofDescriptorProto,
     field_descriptor_proto::{Label, Type},
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 use crate::{
     Result,
@@ -35,6 +35,9 @@ struct Document {
     root_url: String,
     #[serde(default)]
     service_path: String,
+    /// What every method takes (`alt`, `fields`, `key` and so on).
+    #[serde(default)]
+    parameters: BTreeMap<String, IgnoredAny>,
     #[serde(default)]
     schemas: BTreeMap<String, Schema>,
     #[serde(flatten)]
@@ -119,6 +122,13 @@ pub(crate) fn describe(text: &str, only: &[&str]) -> Result<Descriptor> {
     Ok(Descriptor { name, bytes })
 }
 
+impl Document {
+    /// Whether every method takes this parameter, and the gateway handles it; one document writes `userip`.
+    fn is_common(&self, parameter: &str) -> bool {
+        self.parameters.keys().any(|common| common.eq_ignore_ascii_case(parameter))
+    }
+}
+
 struct Maker<'a> {
     package: &'a str,
     document: &'a Document,
@@ -146,7 +156,10 @@ impl<'a> Maker<'a> {
     }
 
     fn service(&mut self, path: &str, methods: &'a BTreeMap<String, Method>) -> Result<ServiceProto> {
-        let name = pascal(if path.is_empty() { &self.document.name } else { path });
+        let mut name = pascal(if path.is_empty() { &self.document.name } else { path });
+        if self.document.schemas.contains_key(&name) {
+            name.push_str("Service");
+        }
         let host = self.document.root_url.trim_start_matches("https://").trim_end_matches('/');
         let methods = methods.iter().map(|(method, about)| self.method(&name, &pascal(method), about));
         let methods = methods.collect::<Result<_>>()?;
@@ -172,7 +185,7 @@ impl<'a> Maker<'a> {
     /// The message that a method takes.
     fn request(&mut self, name: String, method: &'a Method) -> Result<DescriptorProto> {
         let mut message = Building::new(self.local(&name), name);
-        for (key, parameter) in &method.parameters {
+        for (key, parameter) in method.parameters.iter().filter(|(key, _)| !self.document.is_common(key)) {
             self.parameter(&mut message, key, parameter)?;
         }
         if let Some(reference) = &method.request {

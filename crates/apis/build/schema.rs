@@ -228,6 +228,8 @@ impl Writer {
         let rule = method.options.as_ref().and_then(|options| options.http.as_ref());
         let rules = rule.into_iter().flat_map(|rule| std::iter::once(rule).chain(&rule.additional));
         let count = rules.map(|rule| self.binding(rule)).count() as u32;
+        let streams = u32::from(method.client_streaming) * layout::method::CLIENT_STREAMING
+            + u32::from(method.server_streaming) * layout::method::SERVER_STREAMING;
         let row = [
             self.text(&format!("{service}.{name}")),
             self.text(&path),
@@ -235,9 +237,7 @@ impl Writer {
             named.row(&method.input),
             named.row(&method.output),
             first,
-            count
-                | u32::from(method.client_streaming) * layout::method::CLIENT_STREAMING
-                | u32::from(method.server_streaming) * layout::method::SERVER_STREAMING,
+            count | streams,
         ];
         self.methods.extend(row);
     }
@@ -256,12 +256,12 @@ impl Writer {
             .map(|pair| u32::from(pair[0]) | u32::from(pair.get(1).copied().unwrap_or(0)) << 16)
             .collect();
         let tables = [
-            ("MESSAGES", "message::CELLS", layout::message::CELLS, self.messages),
-            ("FIELDS", "field::CELLS", layout::field::CELLS, self.fields),
-            ("ENUMS", "enumeration::CELLS", layout::enumeration::CELLS, self.enums),
-            ("VALUES", "value::CELLS", layout::value::CELLS, self.values),
-            ("METHODS", "method::CELLS", layout::method::CELLS, self.methods),
-            ("BINDINGS", "binding::CELLS", layout::binding::CELLS, self.bindings),
+            ("MESSAGES", "{ message::CELLS }", layout::message::CELLS, self.messages),
+            ("FIELDS", "{ field::CELLS }", layout::field::CELLS, self.fields),
+            ("ENUMS", "{ enumeration::CELLS }", layout::enumeration::CELLS, self.enums),
+            ("VALUES", "{ value::CELLS }", layout::value::CELLS, self.values),
+            ("METHODS", "{ method::CELLS }", layout::method::CELLS, self.methods),
+            ("BINDINGS", "{ binding::CELLS }", layout::binding::CELLS, self.bindings),
             ("SLOTS", "1", 1, slots),
         ];
         let mut places = String::new();
@@ -269,7 +269,7 @@ impl Writer {
         for (name, form, width, table) in tables {
             let (start, rows) = (cells.len(), table.len() / width);
             places += &format!(
-                "pub(super) const {name}: Table<{{ {form} }}> = Table {{ start: {start}, rows: {rows} }};\n"
+                "pub(super) const {name}: Table<{form}> = Table {{ start: {start}, rows: {rows} }};\n"
             );
             cells.extend(table);
         }
