@@ -1,1 +1,147 @@
-//! Who may do what: service accounts, roles, policies, tokens.
+//! Identity: who calls, and what they may do.
+//!
+//! Service accounts and their keys, predefined roles, policies, access and identity tokens, OAuth's endpoints and
+//! what a metadata server says. [`Iam`] is all of it around one store; it stands behind the ports
+//! [`Authority`](kernel::ports::Authority), [`Authenticator`](kernel::ports::Authenticator),
+//! [`Identity`](kernel::ports::Identity) and [`Policies`](kernel::ports::Policies), so the other crates never see
+//! this one. Everything a request needs is in memory; the store is only written.
+//!
+//! **Projects.** [`Iam`] asks the `Projects` port for names and numbers, so the projects are made first, without
+//! policies, and are told of [`Iam`] afterwards. Nothing has to be written for a new project's policy: a project
+//! whose policy was never set has the [default one](Iam::default_policy), in which the person at the machine is
+//! owner. Its default service account is written by [`Iam::ensure_project`], or when it is first used.
+//!
+//! Left out so far: groups, custom roles, conditions (refused, never ignored), deny policies, federation, key upload.
+
+mod accounts;
+mod auth;
+mod credentials;
+mod decide;
+mod jwt;
+mod keys;
+mod members;
+mod owner;
+mod policies;
+mod records;
+mod roles;
+mod tokens;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use kernel::{
+    Error, Result,
+    clock::Clock,
+    mirror::{Change, Mirror, Record},
+    ports::Projects,
+    store::{Outcome, Store, Txn},
+};
+
+pub use accounts::default_account;
+pub use owner::Owner;
+pub use roles::{Permission, Role};
+
+use records::{
+    ACCOUNTS, AccountRecord, DELETED, KEYS, KeyRecord, POLICIES, PolicyRecord, REVOKED, RevokedRecord, SYSTEM,
+};
+
+/// The service that service accounts and roles belong to.
+pub const SERVICE: &str = "iam.googleapis.com";
+
+/// Identity, whole.
+pub struct Iam {
+    clock: Clock,
+    projects: Arc<dyn Projects>,
+    owner: Owner,
+    store: Arc<dyn Store>,
+    index: Arc<decide::Index>,
+    policies: Mirror<PolicyRecord>,
+    accounts: Mirror<AccountRecord>,
+    deleted: Mirror<AccountRecord>,
+    keys: Mirror<KeyRecord>,
+    revoked: Mirror<RevokedRecord>,
+    checked: tokens::Checked,
+    mint: tokens::Mint,
+    signers: keys::Signers,
+}
+
+impl Iam {
+    /// Reads what the store has and keeps it in memory from then on. The owner is who `haar exec` acts as.
+    ///
+    /// # Errors
+    /// Those of the store, and `INTERNAL` for records that a newer haar wrote.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        clock: Clock,
+        projects: Arc<dyn Projects>,
+        owner: Owner,
+    ) -> Result<Arc<Self>> {
+        let index = Arc::new(decide::Index::default());
+        let generation = Arc::new(AtomicU64::new(0));
+        let fill = index.clone();
+        let policies =
+            Mirror::open_with(store.clone(), POLICIES, move |changes: &[Change<PolicyRecord>]| {
+                changes.iter().for_each(|change| fill.put(&change.name, change.after.clone()));
+            });
+        Ok(Arc::new(Iam {
+            policies: policies.await?,
+            accounts: counted::<AccountRecord>(&store, ACCOUNTS, &generation).await?,
+            deleted: Mirror::open(store.clone(), DELETED).await?,
+            keys: counted::<KeyRecord>(&store, KEYS, &generation).await?,
+            revoked: counted::<RevokedRecord>(&store, REVOKED, &generation).await?,
+            checked: tokens::Checked::new(generation),
+            mint: tokens::Mint::new(&token_secret(&*store).await?),
+            signers: keys::Signers::open(&*store).await?,
+            clock,
+            projects,
+            owner,
+            store,
+            index,
+        }))
+    }
+
+    /// The person at the machine.
+    pub fn owner(&self) -> &Owner {
+        &self.owner
+    }
+}
+
+/// A mirror of records whose change can end a token.
+async fn counted<T: Record>(
+    store: &Arc<dyn Store>,
+    prefix: &str,
+    generation: &Arc<AtomicU64>,
+) -> Result<Mirror<T>> {
+    let generation = generation.clone();
+    Mirror::open_with(store.clone(), prefix, move |_| {
+        generation.fetch_add(1, Ordering::AcqRel);
+    })
+    .await
+}
+
+/// The secret that tokens are made with, made on first use. It lies in the store, which is private to its user.
+async fn token_secret(store: &dyn Store) -> Result<Vec<u8>> {
+    let key = format!("{SYSTEM}token");
+    if let Some(entry) = store.get(&key).await? {
+        return Ok(entry.value.to_vec());
+    }
+    let fresh = random::<32>()?.to_vec();
+    match store.txn(Txn::new().check(&key, 0).put(&key, fresh.clone())).await? {
+        Outcome::Committed(_) => Ok(fresh),
+        // Another one was first: its secret counts.
+        Outcome::Conflict(_) => match store.get(&key).await? {
+            Some(entry) => Ok(entry.value.to_vec()),
+            None => Err(Error::internal("the token secret is gone")),
+        },
+    }
+}
+
+/// Random bytes.
+fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| Error::internal("the machine gives no randomness"))?;
+    Ok(bytes)
+}

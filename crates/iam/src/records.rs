@@ -1,0 +1,201 @@
+//! What is stored: our own versioned messages, never Google's request types, so that a field that a newer haar
+//! wrote survives an older one reading the rest.
+//!
+//! | key | holds |
+//! |---|---|
+//! | `iam/policies/SERVICE/NAME` | [`PolicyRecord`] of a resource |
+//! | `iam/accounts/EMAIL` | [`AccountRecord`] of a service account |
+//! | `iam/deleted/UNIQUE_ID` | [`AccountRecord`] of one that was deleted and can be brought back |
+//! | `iam/keys/UNIQUE_ID/KEY_ID` | [`KeyRecord`] of a service account's key |
+//! | `iam/revoked/SESSION` | when the last token of a revoked session expires, in seconds |
+//! | `iam/system/NAME` | keys of our own: `token`, `signer` |
+
+use kernel::mirror::Record;
+use prost::Message;
+
+/// The prefix of policies.
+pub const POLICIES: &str = "iam/policies/";
+/// The prefix of service accounts.
+pub const ACCOUNTS: &str = "iam/accounts/";
+/// The prefix of deleted service accounts.
+pub const DELETED: &str = "iam/deleted/";
+/// The prefix of service-account keys.
+pub const KEYS: &str = "iam/keys/";
+/// The prefix of revoked sessions.
+pub const REVOKED: &str = "iam/revoked/";
+/// The prefix of our own keys.
+pub const SYSTEM: &str = "iam/system/";
+
+/// A policy.
+#[derive(Clone, PartialEq, Message)]
+pub struct PolicyRecord {
+    /// Who has which role.
+    #[prost(message, repeated, tag = "1")]
+    pub bindings: Vec<BindingRecord>,
+    /// Which calls are written to the audit log.
+    #[prost(message, repeated, tag = "2")]
+    pub audit: Vec<AuditRecord>,
+    /// The version that was set: 1, or 3 where a condition was used.
+    #[prost(int32, tag = "3")]
+    pub version: i32,
+}
+
+/// One role and who has it.
+#[derive(Clone, PartialEq, Message)]
+pub struct BindingRecord {
+    /// The role, such as `roles/run.invoker`.
+    #[prost(string, tag = "1")]
+    pub role: String,
+    /// Who has it.
+    #[prost(message, repeated, tag = "2")]
+    pub members: Vec<MemberRecord>,
+    /// When it holds; always, if absent.
+    #[prost(message, optional, tag = "3")]
+    pub condition: Option<ConditionRecord>,
+}
+
+/// One member, as it was written.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Message)]
+pub struct MemberRecord {
+    /// The member, such as `user:ada@example.com`.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// The unique id of the service account that was meant, where it is one of ours: an account made again under
+    /// the same address is another account.
+    #[prost(string, tag = "2")]
+    pub unique_id: String,
+}
+
+/// A condition.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Message)]
+pub struct ConditionRecord {
+    /// The expression, in CEL.
+    #[prost(string, tag = "1")]
+    pub expression: String,
+    /// Its title.
+    #[prost(string, tag = "2")]
+    pub title: String,
+    /// Its description.
+    #[prost(string, tag = "3")]
+    pub description: String,
+    /// Where it came from.
+    #[prost(string, tag = "4")]
+    pub location: String,
+}
+
+/// What is written to the audit log of one service.
+#[derive(Clone, PartialEq, Message)]
+pub struct AuditRecord {
+    /// The service, or `allServices`.
+    #[prost(string, tag = "1")]
+    pub service: String,
+    /// The kinds of log.
+    #[prost(message, repeated, tag = "2")]
+    pub logs: Vec<AuditLogRecord>,
+}
+
+/// One kind of audit log.
+#[derive(Clone, PartialEq, Message)]
+pub struct AuditLogRecord {
+    /// `google.iam.v1.AuditLogConfig.LogType`.
+    #[prost(int32, tag = "1")]
+    pub kind: i32,
+    /// Whose calls are left out.
+    #[prost(string, repeated, tag = "2")]
+    pub exempted: Vec<String>,
+}
+
+/// A service account.
+#[derive(Clone, PartialEq, Message)]
+pub struct AccountRecord {
+    /// The project it belongs to, by id.
+    #[prost(string, tag = "1")]
+    pub project: String,
+    /// Its address.
+    #[prost(string, tag = "2")]
+    pub email: String,
+    /// 21 digits that no other account ever had.
+    #[prost(string, tag = "3")]
+    pub unique_id: String,
+    /// What people call it.
+    #[prost(string, tag = "4")]
+    pub display_name: String,
+    /// What it is for.
+    #[prost(string, tag = "5")]
+    pub description: String,
+    /// Whether it may authenticate.
+    #[prost(bool, tag = "6")]
+    pub disabled: bool,
+    /// When it was deleted, in seconds; 0 while it lives.
+    #[prost(uint64, tag = "7")]
+    pub deleted: u64,
+}
+
+/// A key of a service account.
+#[derive(Clone, PartialEq, Message)]
+pub struct KeyRecord {
+    /// 40 hexadecimal digits.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// Whose it is.
+    #[prost(string, tag = "2")]
+    pub unique_id: String,
+    /// The public key: modulus.
+    #[prost(bytes = "vec", tag = "3")]
+    pub modulus: Vec<u8>,
+    /// The public key: exponent.
+    #[prost(bytes = "vec", tag = "4")]
+    pub exponent: Vec<u8>,
+    /// The private key in PKCS #8; only for keys that we sign with. What a user created is shown once and kept
+    /// nowhere.
+    #[prost(bytes = "vec", tag = "5")]
+    pub private: Vec<u8>,
+    /// Whether it was created by a user, by us, or brought from outside.
+    #[prost(enumeration = "KeyOrigin", tag = "6")]
+    pub origin: i32,
+    /// From when it is valid, in seconds.
+    #[prost(uint64, tag = "7")]
+    pub after: u64,
+    /// Until when it is valid, in seconds.
+    #[prost(uint64, tag = "8")]
+    pub before: u64,
+    /// Whether it may be used.
+    #[prost(bool, tag = "9")]
+    pub disabled: bool,
+}
+
+/// Where a key came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum KeyOrigin {
+    /// Made here for a user, who holds the private half.
+    User = 0,
+    /// Ours, for `signBlob` and `signJwt`.
+    System = 1,
+    /// Uploaded: the public half is all that was ever here.
+    Uploaded = 2,
+}
+
+/// A session that was ended before its tokens expired.
+#[derive(Clone, PartialEq, Message)]
+pub struct RevokedRecord {
+    /// When the last of its tokens would have expired, in seconds; 0 for never.
+    #[prost(uint64, tag = "1")]
+    pub until: u64,
+}
+
+impl Record for PolicyRecord {
+    const FORMAT: u8 = 1;
+}
+
+impl Record for AccountRecord {
+    const FORMAT: u8 = 1;
+}
+
+impl Record for KeyRecord {
+    const FORMAT: u8 = 1;
+}
+
+impl Record for RevokedRecord {
+    const FORMAT: u8 = 1;
+}
