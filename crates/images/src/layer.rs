@@ -37,9 +37,9 @@ const MAX_PATH: usize = 4096;
 /// How much this process may do to files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rights {
-    /// Owners can be set, whiteouts are device nodes, opaque directories have the trusted attribute.
+    /// Owners can be set, and whiteouts are device nodes.
     Root,
-    /// Files are the user's own; overlay marks are `user.overlay.*` attributes.
+    /// Files are the user's own, and whiteouts are attributes.
     User,
 }
 
@@ -195,11 +195,8 @@ impl Target {
 
     fn make_opaque(&self, path: &Path) -> Result<()> {
         let directory = self.openable(path.parent().unwrap_or(Path::new("")))?;
-        let (attribute, value): (&str, &[u8]) = match self.rights {
-            Rights::Root => ("trusted.overlay.opaque", b"y"),
-            Rights::User => ("user.overlay.opaque", b"y"),
-        };
-        rustix::fs::fsetxattr(&directory, attribute, value, XattrFlags::empty()).doing("mark a directory as replaced")
+        rustix::fs::fsetxattr(&directory, "user.overlay.opaque", b"y", XattrFlags::empty())
+            .doing("mark a directory as replaced")
     }
 
     /// Opens a directory inside the layer, making what is missing of it.

@@ -161,7 +161,7 @@ fn deletions_become_what_overlayfs_understands() {
     let whiteout = upper.join("etc/old").symlink_metadata().unwrap();
     assert!(whiteout.file_type().is_char_device() && whiteout.rdev() == 0);
     let mut value = [0; 4];
-    let read = rustix::fs::getxattr(&upper.join("var"), "trusted.overlay.opaque", &mut value[..]).unwrap();
+    let read = rustix::fs::getxattr(&upper.join("var"), "user.overlay.opaque", &mut value[..]).unwrap();
     assert_eq!(&value[..read], b"y");
     assert!(upper.join("var/b").exists());
 }
