@@ -1,0 +1,132 @@
+//! Looks at a busy revision from time to time and acts on what [`scale`](crate::scale) says.
+//!
+//! Revisions that rest (nothing runs, nothing to retire or to freeze) have no task and no timer: a thousand
+//! idle services cost no CPU.
+
+use std::{
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    RevisionSpec,
+    revision::{Life, Revision, State, Watch},
+    scale::{self, Facts},
+};
+
+impl Revision {
+    /// Has the revision looked at until it rests again.
+    pub(crate) fn keep_watch(self: &Arc<Self>, state: &mut State) {
+        if state.watch == Watch::Asleep && state.life == Life::Serving {
+            state.watch = Watch::Awake;
+            tokio::spawn(watch(Arc::downgrade(self), self.fleet.tuning.tick));
+        }
+    }
+
+    /// Looks at the revision at once, for instance because its settings have changed.
+    pub(crate) fn reconsider(self: &Arc<Self>) {
+        self.step(Instant::now());
+        let mut state = self.lock();
+        self.keep_watch(&mut state);
+    }
+
+    /// One look: scale, retire, freeze. Says when to look again; `None` when there is nothing left to do.
+    fn step(self: &Arc<Self>, now: Instant) -> Option<Duration> {
+        let now = self.time(now);
+        let spec = self.spec.load_full();
+        let mut state = self.lock();
+        let Some(spec) = spec.filter(|_| state.life == Life::Serving) else {
+            state.watch = Watch::Asleep;
+            return None;
+        };
+        state.sample_cpu(now, &spec);
+        let facts = state.facts(now, &spec);
+        state.desired = state.scaler.decide(now, &facts);
+        let desired = state.desired;
+        self.start_up_to(&mut state, now, desired);
+        self.retire(&mut state, now, &spec);
+        let all_frozen = self.freeze_idle(&mut state, now, &spec);
+        state.serving.iter().for_each(|live| live.pool.prune());
+        if state.rests(&facts, &spec) && all_frozen {
+            state.watch = Watch::Asleep;
+            return None;
+        }
+        let tick = self.fleet.tuning.tick;
+        Some(state.backoff.wait(now).map_or(tick, |wait| wait.min(tick)))
+    }
+
+    fn retire(self: &Arc<Self>, state: &mut State, now: Duration, spec: &RevisionSpec) {
+        let idle: Vec<_> = state.serving.iter().map(|live| live.idle(now)).collect();
+        for place in scale::retire(&idle, state.desired.max(spec.min), spec.idle_after) {
+            let live = state.serving.remove(place);
+            state.leaving.push(live);
+        }
+        self.stop_finished(state);
+    }
+
+    /// Freezes what has been idle for long enough; whether nothing is left to freeze.
+    fn freeze_idle(&self, state: &mut State, now: Duration, spec: &RevisionSpec) -> bool {
+        if !self.freezes(spec) {
+            return true;
+        }
+        let after = self.fleet.tuning.freeze_after;
+        for live in &state.serving {
+            if live.idle(now).is_some_and(|idle| idle >= after) {
+                live.freeze();
+            }
+        }
+        state.serving.iter().all(|live| live.is_frozen())
+    }
+}
+
+impl State {
+    fn facts(&self, now: Duration, spec: &RevisionSpec) -> Facts {
+        let requests = self.requests();
+        Facts {
+            requests,
+            concurrency: spec.concurrency,
+            cpus: spec.cpus,
+            min: spec.min,
+            max: spec.max,
+            have: self.have(),
+            idle: (requests == 0).then(|| now.saturating_sub(self.busy_at)),
+            idle_after: spec.idle_after,
+        }
+    }
+
+    /// Adds the CPU that instances have used since the last look, as a level of the time until the next.
+    fn sample_cpu(&mut self, now: Duration, _: &RevisionSpec) {
+        let used: Option<Duration> = self.serving.iter().map(|live| live.instance.cpu_time()).sum();
+        let Some(used) = used else { return };
+        if let Some((then, before)) = self.cpu_seen {
+            let elapsed = now.saturating_sub(then).as_secs_f64();
+            // When an instance has gone the sum falls: no sample then.
+            let busy = used.saturating_sub(before).as_secs_f64();
+            if elapsed > 0.0 {
+                self.scaler.cpu.set(now, (busy / elapsed * 1000.0) as u64);
+            }
+        }
+        self.cpu_seen = Some((now, used));
+    }
+
+    /// Whether nothing will change by itself.
+    fn rests(&self, facts: &Facts, spec: &RevisionSpec) -> bool {
+        let idle = facts.idle.is_some_and(|idle| idle >= spec.idle_after);
+        idle && self.starting == 0
+            && self.leaving.is_empty()
+            && self.serving.len() as u32 == spec.min.min(spec.max)
+    }
+}
+
+/// Ticks until the revision rests or is gone.
+async fn watch(revision: Weak<Revision>, first: Duration) {
+    let mut wait = first;
+    loop {
+        tokio::time::sleep(wait).await;
+        let next = revision.upgrade().and_then(|revision| revision.step(Instant::now()));
+        match next {
+            Some(next) => wait = next,
+            None => return,
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! HTTP/1 connections to an instance, and those that are idle.
+
+use std::{
+    pin::Pin,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bytes::BytesMut;
+use tokio::time::Sleep;
+
+use crate::Stream;
+
+/// How many idle connections are kept for an instance: what its concurrency can at most use at once.
+const MAX_IDLE: usize = 1000;
+/// For how long one is kept idle.
+const MAX_AGE: Duration = Duration::from_secs(60);
+/// How long a connection may have been idle to be trusted with a request that must not be sent twice. Servers
+/// close idle connections after some seconds, and one may do so in the very moment the request is sent.
+const FRESH: Duration = Duration::from_secs(1);
+/// How much of a buffer a connection keeps while idle.
+const KEPT_BUFFER: usize = 16 << 10;
+
+/// A connection with its buffers, which are kept from request to request.
+pub(crate) struct Conn {
+    pub(crate) stream: Stream,
+    /// What has been read and not yet handed on.
+    pub(crate) input: BytesMut,
+    /// What is to be written, from `sent` on.
+    pub(crate) output: Vec<u8>,
+    pub(crate) sent: usize,
+    /// Fires no later than the current request's deadline. Set again lazily: most requests never touch it.
+    pub(crate) alarm: Option<Pin<Box<Sleep>>>,
+    pub(crate) history: History,
+    since: Instant,
+}
+
+/// Whether a connection has carried a request before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum History {
+    New,
+    Used,
+}
+
+impl Conn {
+    pub(crate) fn new(stream: Stream) -> Self {
+        Conn {
+            stream,
+            input: BytesMut::new(),
+            output: Vec::with_capacity(1024),
+            sent: 0,
+            alarm: None,
+            history: History::New,
+            since: Instant::now(),
+        }
+    }
+
+    /// Empties the buffers for the next request.
+    fn reset(&mut self) {
+        self.history = History::Used;
+        self.since = Instant::now();
+        self.output.clear();
+        self.sent = 0;
+        if self.output.capacity() > KEPT_BUFFER {
+            self.output = Vec::with_capacity(1024);
+        }
+        if self.input.capacity() > KEPT_BUFFER {
+            self.input = BytesMut::new();
+        }
+    }
+}
+
+/// Whether a request may be sent a second time when it is not known what became of the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repeatable {
+    Yes,
+    No,
+}
+
+/// The idle connections of an instance; the one used last is used next.
+#[derive(Default)]
+pub(crate) struct Pool(Mutex<Vec<Box<Conn>>>);
+
+impl Pool {
+    fn lock(&self) -> MutexGuard<'_, Vec<Box<Conn>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An idle connection that is still open.
+    pub(crate) fn take(&self, repeatable: Repeatable) -> Option<Box<Conn>> {
+        loop {
+            let conn = self.lock().pop()?;
+            if repeatable == Repeatable::No && conn.since.elapsed() > FRESH {
+                // All that are left are older still, but good for others.
+                self.lock().push(conn);
+                return None;
+            }
+            if conn.stream.is_quiet() {
+                return Some(conn);
+            }
+        }
+    }
+
+    pub(crate) fn put(&self, mut conn: Box<Conn>) {
+        conn.reset();
+        let mut idle = self.lock();
+        if idle.len() < MAX_IDLE {
+            idle.push(conn);
+        }
+    }
+
+    /// Closes what is too old or was closed by the instance.
+    pub(crate) fn prune(&self) {
+        self.lock().retain(|conn| conn.since.elapsed() < MAX_AGE && conn.stream.is_quiet());
+    }
+
+    pub(crate) fn clear(&self) {
+        self.lock().clear();
+    }
+}

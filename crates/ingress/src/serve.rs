@@ -1,0 +1,479 @@
+//! The one function the gateway calls, and the few that set the table.
+
+use std::{
+    future::poll_fn,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Instant,
+};
+
+use http::{HeaderValue, Method, Request, Response, Uri, Version, header, request::Parts};
+use http_body::Body as _;
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use kernel::clock::Clock;
+
+use crate::{
+    Access, Affinity, Body, Config, Instances, Invokers, Protocol, RequestLog, RevisionId, RevisionSpec,
+    ServiceRoute,
+    affinity::Bound,
+    conn::{Conn, Repeatable},
+    counters::Snapshot,
+    exchange::{Exchange, Fault},
+    flight::Flight,
+    forward::{self, Scheme, Sends},
+    h2c::{Answer, Failed, Upload},
+    headers, invoke,
+    log::{Flusher, Journal},
+    pages::Failure,
+    queue::Refusal,
+    response::{Framing, Head},
+    revision::{Admission, Fleet, Live, Revision},
+    routes::{Table, Target},
+    trace::{Sampled, Trace},
+    tunnel::{self, Switched},
+};
+
+/// Marks a request (as an extension) as one that comes from a workload, which may call internal services.
+#[derive(Clone, Copy, Debug)]
+pub struct FromWorkload;
+
+/// Brings requests to instances. See the crate's own page.
+pub struct Ingress {
+    shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    config: Config,
+    fleet: Arc<Fleet>,
+    invokers: Arc<dyn Invokers>,
+    pub(crate) clock: Clock,
+    pub(crate) journal: Arc<Journal>,
+    table: Table,
+    /// Last, so that the journal's task sees that all others have gone.
+    _flusher: Flusher,
+}
+
+/// A request with what routing found out about it.
+struct Call {
+    flight: Flight,
+    parts: Parts,
+    body: Incoming,
+    spec: Arc<RevisionSpec>,
+    upgrade: Option<OnUpgrade>,
+    bound: Option<Bound>,
+    checked: Option<&'static str>,
+    deadline: Instant,
+}
+
+/// What became of an attempt to hand a request to an instance.
+enum Attempt {
+    Answered(Response<Body>),
+    /// The instance cannot be reached, and nothing of the request has been sent.
+    Unreachable(Call),
+}
+
+impl Ingress {
+    /// An ingress without services. Must be called within a tokio runtime.
+    pub fn new(
+        config: Config,
+        instances: Arc<dyn Instances>,
+        log: Arc<dyn RequestLog>,
+        invokers: Arc<dyn Invokers>,
+        clock: Clock,
+    ) -> Arc<Self> {
+        let fleet = Arc::new(Fleet { instances, tuning: config.tuning.clone() });
+        let journal = Journal::start(log, config.log_capacity, config.log_delay);
+        let _flusher = Flusher(journal.clone());
+        let shared = Shared { config, fleet, invokers, clock, journal, table: Table::default(), _flusher };
+        Arc::new(Ingress { shared: Arc::new(shared) })
+    }
+
+    /// Adds a service, or replaces the one of the same project, region and name. Requests under way go on.
+    pub fn set_service(&self, service: ServiceRoute) {
+        self.set_services(vec![service]);
+    }
+
+    /// Adds or replaces many services at once, which is cheaper than one after the other.
+    pub fn set_services(&self, services: Vec<ServiceRoute>) {
+        self.shared.table.set(services, |id| self.shared.make(id));
+    }
+
+    /// Takes a service's hosts away. Its revisions stay until they are [removed](Ingress::remove_revision).
+    pub fn remove_service(&self, project: &str, region: &str, name: &str) {
+        self.shared.table.remove(project, region, name);
+    }
+
+    /// Adds a revision or changes how it is run. Instances that `min` asks for are started at once.
+    pub fn set_revision(&self, spec: RevisionSpec) {
+        let revision = self.shared.table.revision(&spec.id, |id| self.shared.make(id));
+        revision.spec.store(Some(Arc::new(spec)));
+        revision.reconsider();
+    }
+
+    /// Ends a revision: nobody is let in any more, requests under way are finished, then its instances stop.
+    pub fn remove_revision(&self, id: &RevisionId) {
+        if let Some(revision) = self.shared.table.take_revision(id) {
+            revision.remove();
+        }
+    }
+
+    /// To be told when an instance ended by itself: it gets no more requests, and is replaced where needed.
+    pub fn instance_ended(&self, id: &RevisionId, instance: &str) {
+        if let Some(revision) = self.shared.table.known(id) {
+            revision.dismiss(|live| live.instance.id() == instance);
+        }
+    }
+
+    /// The counters of a revision.
+    pub fn counters(&self, id: &RevisionId) -> Option<Snapshot> {
+        let revision = self.shared.table.known(id)?;
+        let state = revision.lock();
+        Some(Snapshot::of(&revision.counters, &state))
+    }
+
+    /// How many records of requests were lost because the log was too slow.
+    pub fn dropped_records(&self) -> u64 {
+        self.shared.journal.dropped()
+    }
+
+    /// Whether some service answers on this host (a port is ignored).
+    pub fn knows(&self, host: &str) -> bool {
+        self.shared.table.find(host).is_some()
+    }
+
+    /// Answers a request: by an instance of the service that its host names, or with an error page.
+    pub async fn serve(&self, request: Request<Incoming>, peer: SocketAddr, tls: bool) -> Response<Body> {
+        let scheme = if tls { Scheme::Https } else { Scheme::Http };
+        let call = match self.shared.clone().accept(request, peer, scheme) {
+            Ok(call) => call,
+            Err(response) => return *response,
+        };
+        let mut call = call;
+        for _ in 0..2 {
+            match call.attempt().await {
+                Attempt::Answered(response) => return response,
+                Attempt::Unreachable(again) => call = again,
+            }
+        }
+        call.flight.fail(Failure::Broken)
+    }
+}
+
+type Refused = Box<Response<Body>>;
+
+impl Shared {
+    fn make(&self, id: &RevisionId) -> Arc<Revision> {
+        Arc::new(Revision::new(id, self.fleet.clone()))
+    }
+
+    /// Routing and every check that needs no instance.
+    fn accept(
+        self: Arc<Self>,
+        mut request: Request<Incoming>,
+        peer: SocketAddr,
+        scheme: Scheme,
+    ) -> Result<Call, Refused> {
+        let started = Instant::now();
+        let refuse = |failure: Failure, uri: &Uri| Err(Box::new(failure.response(uri.path())));
+        let Some(host) = host(&request) else { return refuse(Failure::BadRequest, request.uri()) };
+        let found = host.to_str().ok().and_then(|host| self.table.find(host));
+        let Some(target) = found.filter(|target| may_enter(target, &request)) else {
+            return refuse(Failure::NotFound, request.uri());
+        };
+        let upgrade = wants_websocket(&request).then(|| hyper::upgrade::on(&mut request));
+        let (parts, body) = request.into_parts();
+        let bound = Bound::of(&parts.headers);
+        let Some(revision) = target.choose(bound.map(|bound| bound.revision)) else {
+            return refuse(Failure::NotFound, &parts.uri);
+        };
+        let trace = Trace::of(&parts.headers, || revision.sample(started));
+        let route = (target.route.clone(), revision.clone());
+        let client = (peer.ip().to_canonical(), scheme);
+        let flight = Flight::new(self.clone(), route, &parts, host, client, (started, trace));
+        let checked = invoke::check(&*self.invokers, &target.route.service, &parts.headers, flight.host());
+        let checked = match checked {
+            Ok(checked) => checked,
+            Err(failure) => return Err(Box::new(flight.fail(failure))),
+        };
+        let Some(spec) = flight.revision().spec.load_full() else {
+            return Err(Box::new(flight.fail(Failure::NotStarting)));
+        };
+        let deadline = started + spec.timeout;
+        Ok(Call { flight, parts, body, spec, upgrade, bound, checked, deadline })
+    }
+}
+
+impl Call {
+    async fn attempt(mut self) -> Attempt {
+        let limit = self.limit();
+        if self.body.size_hint().lower() > limit {
+            return Attempt::Answered(self.flight.fail(Failure::TooLarge));
+        }
+        let live = match self.admit().await {
+            Ok(live) => live,
+            Err(refusal) => return Attempt::Answered(self.flight.fail(refusal.into())),
+        };
+        match self.spec.protocol {
+            Protocol::Http1 => self.over_http1(live, limit).await,
+            Protocol::H2c => self.over_h2c(live, limit).await,
+        }
+    }
+
+    /// How large the body may be.
+    fn limit(&self) -> u64 {
+        if self.flight.version >= Version::HTTP_2 { u64::MAX } else { self.flight.shared.config.max_request }
+    }
+
+    async fn admit(&mut self) -> Result<Arc<Live>, Refusal> {
+        let prefer = self.bound.map(|bound| bound.instance);
+        let revision = self.flight.revision().clone();
+        let slot = match revision.admit(Instant::now(), &self.spec, prefer) {
+            Admission::Now(slot) => slot,
+            Admission::Later(ticket) => ticket.wait(&self.spec, self.deadline).await?,
+            Admission::Never(refusal) => return Err(refusal),
+        };
+        Ok(self.flight.board(slot))
+    }
+
+    /// The instance is gone, it seems: it gets no more requests, and this one looks for another.
+    fn unreachable(mut self, live: &Arc<Live>) -> Attempt {
+        self.flight.disembark();
+        self.flight.revision().dismiss(|other| Arc::ptr_eq(other, live));
+        Attempt::Unreachable(self)
+    }
+
+    fn context(&self) -> forward::Context<'_> {
+        forward::Context {
+            host: self.flight.host(),
+            peer: self.flight.peer,
+            scheme: self.flight.scheme,
+            trace: &self.flight.trace,
+            checked: self.checked,
+        }
+    }
+
+    fn sends(&self) -> Sends {
+        if self.upgrade.is_some() {
+            return Sends::WebSocket;
+        }
+        let method = &self.parts.method;
+        match self.body.size_hint().exact() {
+            Some(0) if *method == Method::POST || *method == Method::PUT || *method == Method::PATCH => {
+                Sends::Length(0)
+            }
+            Some(0) => Sends::Nothing,
+            Some(length) => Sends::Length(length),
+            None => Sends::Chunks,
+        }
+    }
+
+    async fn over_http1(mut self, live: Arc<Live>, limit: u64) -> Attempt {
+        let sends = self.sends();
+        let repeatable = if sends == Sends::Nothing && self.parts.method.is_idempotent() {
+            Repeatable::Yes
+        } else {
+            Repeatable::No
+        };
+        let mut conn = match live.pool.take(repeatable) {
+            Some(conn) => conn,
+            None => match connect(&live).await {
+                Some(conn) => conn,
+                None => return self.unreachable(&live),
+            },
+        };
+        forward::write_head(&mut conn.output, &self.parts, &self.context(), sends);
+        // The map serves for the response, so that a request needs no new one.
+        let mut map = std::mem::take(&mut self.parts.headers);
+        let mut body = (!self.body.is_end_stream()).then_some(self.body);
+        let mut flight = self.flight;
+        loop {
+            let mut exchange = Exchange::new(conn, body.take(), sends, limit, self.deadline);
+            let outcome = poll_fn(|cx| exchange.poll_head(cx, &mut map, &flight.method)).await;
+            flight.request_bytes = exchange.request_bytes();
+            match outcome {
+                Ok(head) => {
+                    let bound = binding(&self.spec, &flight, &live, self.bound);
+                    return Attempt::Answered(respond(
+                        flight,
+                        exchange,
+                        head,
+                        self.upgrade,
+                        self.deadline,
+                        bound,
+                    ));
+                }
+                Err(Fault::Stale) if repeatable == Repeatable::Yes => match connect(&live).await {
+                    Some(mut fresh) => {
+                        fresh.output = exchange.into_head();
+                        conn = fresh;
+                    }
+                    None => return Attempt::Answered(flight.fail(Failure::Broken)),
+                },
+                Err(fault) => return Attempt::Answered(failed(flight, fault)),
+            }
+        }
+    }
+
+    async fn over_h2c(mut self, live: Arc<Live>, limit: u64) -> Attempt {
+        let sent = Arc::new(AtomicU64::new(0));
+        let path = self.parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        let uri = Uri::builder().scheme("http").authority(self.flight.host()).path_and_query(path).build();
+        let Ok(uri) = uri else { return Attempt::Answered(self.flight.fail(Failure::BadRequest)) };
+        let mut request = Request::new(Upload::new(self.body, sent.clone(), limit));
+        *request.method_mut() = self.parts.method.clone();
+        *request.uri_mut() = uri;
+        let context = forward::Context {
+            host: self.flight.host(),
+            peer: self.flight.peer,
+            scheme: self.flight.scheme,
+            trace: &self.flight.trace,
+            checked: self.checked,
+        };
+        *request.headers_mut() = forward::map(&self.parts.headers, &context);
+        let sending = live.link.send(&*live.instance, request);
+        let outcome = tokio::time::timeout_at(self.deadline.into(), sending).await;
+        self.flight.request_bytes = sent.load(Relaxed);
+        let (response, user) = match outcome {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(Failed::Unreachable(request))) => {
+                self.body = request.into_body().into_inner();
+                return self.unreachable(&live);
+            }
+            Ok(Err(Failed::Broken)) if sent.load(Relaxed) > limit => {
+                return Attempt::Answered(self.flight.fail(Failure::TooLarge));
+            }
+            Ok(Err(Failed::Broken)) => return Attempt::Answered(self.flight.fail(Failure::Broken)),
+            Err(_) => return Attempt::Answered(self.flight.fail(Failure::Timeout)),
+        };
+        let (head, body) = response.into_parts();
+        let bound = binding(&self.spec, &self.flight, &live, self.bound);
+        self.flight.status = head.status.as_u16();
+        let mut answer = Response::new(Body::default());
+        *answer.status_mut() = head.status;
+        *answer.headers_mut() = head.headers;
+        finish(&mut answer, &self.flight, bound);
+        *answer.body_mut() = Body::h2c(Answer::new((body, user), self.flight, sent, self.spec.timeout));
+        Attempt::Answered(answer)
+    }
+}
+
+/// A request fails with what its exchange met.
+fn failed(flight: Flight, fault: Fault) -> Response<Body> {
+    flight.fail(match fault {
+        Fault::Stale | Fault::Broken => Failure::Broken,
+        Fault::Timeout => Failure::Timeout,
+        Fault::TooLarge => Failure::TooLarge,
+        Fault::Client => Failure::BadRequest,
+    })
+}
+
+/// Makes the response of an instance's.
+fn respond(
+    mut flight: Flight,
+    mut exchange: Exchange,
+    head: Head,
+    upgrade: Option<OnUpgrade>,
+    deadline: Instant,
+    bound: Option<Bound>,
+) -> Response<Body> {
+    if let Framing::Length(length) = head.framing
+        && length > flight.shared.config.max_response
+        && flight.version < Version::HTTP_2
+    {
+        return flight.fail(Failure::ResponseTooLarge);
+    }
+    flight.status = head.status.as_u16();
+    let mut response = Response::new(Body::default());
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers;
+    finish(&mut response, &flight, bound);
+    if head.framing == Framing::Switched {
+        switch(&mut response, flight, exchange, upgrade, deadline);
+    } else if let Some(bytes) = exchange.take_whole() {
+        flight.response_bytes = bytes.len() as u64;
+        flight.land(exchange.into_reusable());
+        *response.body_mut() = Body::whole(bytes);
+    } else {
+        *response.body_mut() = Body::http1(exchange, flight);
+    }
+    response
+}
+
+fn switch(
+    response: &mut Response<Body>,
+    flight: Flight,
+    exchange: Exchange,
+    upgrade: Option<OnUpgrade>,
+    deadline: Instant,
+) {
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    let (stream, early) = exchange.into_stream();
+    if let Some(client) = upgrade {
+        tunnel::join(client, Switched { stream, early }, flight, deadline);
+    }
+}
+
+/// Adds what is ours to an instance's response.
+fn finish(response: &mut Response<Body>, flight: &Flight, bound: Option<Bound>) {
+    flight.sign(response);
+    if let Some(cookie) = bound.and_then(Bound::set_cookie) {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+}
+
+/// To what a client is to be bound, unless it is already.
+fn binding(spec: &RevisionSpec, flight: &Flight, live: &Live, before: Option<Bound>) -> Option<Bound> {
+    let bound = Bound { revision: flight.revision().hash, instance: live.hash };
+    (spec.affinity == Affinity::Cookie && before != Some(bound)).then_some(bound)
+}
+
+async fn connect(live: &Live) -> Option<Box<Conn>> {
+    match live.instance.connect().await {
+        Ok(stream) => Some(Box::new(Conn::new(stream))),
+        Err(error) => {
+            tracing::warn!(instance = live.instance.id(), %error, "an instance cannot be reached");
+            None
+        }
+    }
+}
+
+/// The host a request is for; `None` when it names none or several, or is no request for a resource at all.
+fn host(request: &Request<Incoming>) -> Option<HeaderValue> {
+    if request.method() == Method::CONNECT {
+        return None;
+    }
+    if let Some(authority) = request.uri().authority() {
+        return HeaderValue::from_str(authority.as_str()).ok();
+    }
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let host = hosts.next()?;
+    hosts.next().is_none().then(|| host.clone())
+}
+
+fn may_enter(target: &Target, request: &Request<Incoming>) -> bool {
+    target.route.service.access == Access::All || request.extensions().get::<FromWorkload>().is_some()
+}
+
+fn wants_websocket(request: &Request<Incoming>) -> bool {
+    request.version() == Version::HTTP_11
+        && request.method() == Method::GET
+        && headers::asks_for_websocket(request.headers())
+}
+
+impl Revision {
+    /// Cloud Run samples at most one trace that begins here in 10 s.
+    fn sample(&self, now: Instant) -> Sampled {
+        let now = self.time(now).as_micros() as u64 + 1;
+        let last = self.traced.load(Relaxed);
+        if last != 0 && now.saturating_sub(last) < 10_000_000 {
+            return Sampled::No;
+        }
+        self.traced.store(now, Relaxed);
+        Sampled::Yes
+    }
+}
