@@ -10,6 +10,7 @@ mod conformance;
 mod durability;
 mod mirrors;
 mod model;
+mod operations;
 
 use std::{path::Path, sync::Arc};
 
