@@ -1,0 +1,194 @@
+//! The keeper: owns an instance's namespaces, makes sockets in them, and tidies up.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::process::{DumpableBehavior, Pid, PidfdFlags, Signal, WaitOptions};
+use rustix::thread::{Gid, Uid, UnshareFlags};
+
+use super::{init, netlink};
+use crate::error::{Error, Result, Step};
+use crate::spec::{Listen, Protocol};
+use crate::sys::{self, Forked};
+use crate::wire::{self, Family, FromKeeper, SetGroups, ToKeeper};
+
+/// How many connections may wait for a listener of ours to be accepted.
+const BACKLOG: i32 = 1024;
+
+struct Keeper {
+    haar: OwnedFd,
+    init: Pid,
+    /// Readable when the init has ended.
+    ended: OwnedFd,
+    scratch: Option<OwnedFd>,
+}
+
+/// Runs as the keeper. `socket` is the init's, by which haar will speak with it; `procs` are the control groups that
+/// the init joins.
+pub(super) fn run(haar: OwnedFd, socket: OwnedFd, procs: Vec<OwnedFd>) -> ! {
+    super::name(c"haar-keeper");
+    match prepare(&haar).and_then(|groups| Ok((groups, start_init(&haar)?))) {
+        Ok((groups, None)) => {
+            drop(haar);
+            init::run(socket, procs, groups)
+        }
+        Ok((_, Some((init, ended)))) => {
+            drop((socket, procs));
+            Keeper { haar, init, ended, scratch: None }.serve()
+        }
+        Err(error) => {
+            let _ = wire::send(&haar, &FromKeeper::Failed(error), &[]);
+            sys::exit_now(1)
+        }
+    }
+}
+
+/// Enters new namespaces and becomes their root.
+fn prepare(haar: &OwnedFd) -> Result<SetGroups> {
+    // The user namespace comes first (the kernel sees to that), so it owns the others.
+    let spaces = UnshareFlags::NEWUSER | UnshareFlags::NEWNET | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
+    sys::unshare(spaces).step("new namespaces")?;
+    let groups = ask_for_ids(haar)?;
+    become_root(groups).step("root of the user namespace")?;
+    // From here on no process of the same user can look into this one or its children.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).step("not dumpable")?;
+    netlink::set_up(netlink::LOOPBACK).step("loopback")?;
+    // As in other container runtimes, low ports need no privilege inside. Where this cannot be set, root may bind
+    // them still.
+    let _ = std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
+    Ok(groups)
+}
+
+/// Only a process outside the namespace may map ids into it.
+fn ask_for_ids(haar: &OwnedFd) -> Result<SetGroups> {
+    let me =
+        rustix::fs::open("/proc/self", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .step("/proc/self")?;
+    wire::send(haar, &FromKeeper::Unshared, &[me.as_fd()]).step("ask for ids")?;
+    match wire::receive(haar).step("ids")? {
+        Some((ToKeeper::Mapped { groups }, _)) => Ok(groups),
+        Some(_) => Err(Error::host("ids are not mapped")),
+        None => sys::exit_now(0),
+    }
+}
+
+fn become_root(groups: SetGroups) -> io::Result<()> {
+    rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)?;
+    if groups == SetGroups::Allowed {
+        rustix::thread::set_thread_groups(&[])?;
+    }
+    Ok(rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)?)
+}
+
+/// Forks process 1 of a new process namespace. In the new process there is nothing to return.
+fn start_init(haar: &OwnedFd) -> Result<Option<(Pid, OwnedFd)>> {
+    let pid = match sys::fork(libc::CLONE_NEWPID).step("new process namespace")? {
+        Forked::Child => return Ok(None),
+        Forked::Parent(pid) => pid,
+    };
+    let init = Pid::from_raw(pid).ok_or_else(|| Error::host("an init without a process id"))?;
+    let ended = rustix::process::pidfd_open(init, PidfdFlags::empty()).step("watch the init")?;
+    wire::send(haar, &FromKeeper::Ready { init: pid }, &[]).step("report")?;
+    Ok(Some((init, ended)))
+}
+
+impl Keeper {
+    fn serve(mut self) -> ! {
+        loop {
+            let mut fds = [PollFd::new(&self.haar, PollFlags::IN), PollFd::new(&self.ended, PollFlags::IN)];
+            let _ = rustix::event::poll(&mut fds, None);
+            if !fds[1].revents().is_empty() {
+                self.finish();
+            }
+            if !fds[0].revents().is_empty() {
+                self.obey();
+            }
+        }
+    }
+
+    fn obey(&mut self) {
+        let done = match wire::receive::<ToKeeper>(&self.haar) {
+            Ok(Some((ToKeeper::Scratch, fds))) => {
+                self.scratch = fds.into_iter().next();
+                Ok(())
+            }
+            Ok(Some((ToKeeper::Listen(list), _))) => self.listen(&list),
+            Ok(Some((ToKeeper::Sockets { count, family }, _))) => self.make_sockets(count, family),
+            Ok(Some((ToKeeper::Kill | ToKeeper::Mapped { .. }, _))) => self.kill(),
+            // Without haar there is nobody to serve.
+            Ok(None) | Err(_) => {
+                let _ = self.kill();
+                self.finish()
+            }
+        };
+        if let Err(error) = done {
+            let _ = wire::send(&self.haar, &FromKeeper::Failed(error), &[]);
+        }
+    }
+
+    fn kill(&self) -> Result<()> {
+        // The id cannot have been given to another: it is kept until we wait for it.
+        rustix::process::kill_process(self.init, Signal::KILL).step("kill")
+    }
+
+    fn listen(&self, list: &[Listen]) -> Result<()> {
+        let sockets = list.iter().map(listener).collect::<Result<Vec<_>>>()?;
+        let fds: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
+        wire::send(&self.haar, &FromKeeper::Listening, &fds).step("hand over listeners")
+    }
+
+    fn make_sockets(&self, count: usize, family: Family) -> Result<()> {
+        let one = |_| socket(family.into(), SocketType::STREAM);
+        let sockets =
+            (0..count.min(wire::MAX_FDS)).map(one).collect::<io::Result<Vec<_>>>().step("socket")?;
+        let fds: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
+        wire::send(&self.haar, &FromKeeper::Sockets { family }, &fds).step("hand over sockets")
+    }
+
+    /// Waits for the init, whose end the kernel delays until every process of the instance is gone, and tidies up.
+    fn finish(&mut self) -> ! {
+        let _ = rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(self.init), WaitOptions::empty()));
+        if let Some(scratch) = self.scratch.take() {
+            empty(&scratch);
+        }
+        let _ = wire::send(&self.haar, &FromKeeper::Ended, &[]);
+        sys::exit_now(0)
+    }
+}
+
+fn socket(family: AddressFamily, kind: SocketType) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(rustix::net::socket_with(family, kind, flags, None)?)
+}
+
+fn listener(listen: &Listen) -> Result<OwnedFd> {
+    let addr = listen.addr;
+    if !addr.ip().is_loopback() {
+        netlink::add_address(netlink::LOOPBACK, addr.ip()).step(format_args!("address {}", addr.ip()))?;
+    }
+    let kind = match listen.protocol {
+        Protocol::Tcp => SocketType::STREAM,
+        Protocol::Udp => SocketType::DGRAM,
+    };
+    let fd = socket(AddressFamily::from(Family::from(addr)), kind).step("socket")?;
+    rustix::net::bind(&fd, &addr).step(format_args!("bind {addr}"))?;
+    if listen.protocol == Protocol::Tcp {
+        rustix::net::listen(&fd, BACKLOG).step(format_args!("listen on {addr}"))?;
+    }
+    Ok(fd)
+}
+
+/// Removes everything in a directory, as the root to whom it belongs.
+fn empty(directory: &OwnedFd) {
+    if rustix::process::fchdir(directory).is_err() {
+        return;
+    }
+    for entry in std::fs::read_dir(".").into_iter().flatten().flatten() {
+        let path = entry.path();
+        // The library's removal does not follow links.
+        let _ = std::fs::remove_dir_all(&path).or_else(|_| std::fs::remove_file(&path));
+    }
+}
