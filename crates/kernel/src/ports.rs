@@ -150,3 +150,30 @@ pub trait Logs: Send + Sync {
     /// The last lines of a revision, the oldest first, for error messages.
     fn tail(&self, source: &LogSource, lines: usize) -> Vec<String>;
 }
+
+/// The payload of a secret. Whoever keeps it keeps a secret: it is not shown when printed.
+#[derive(Clone)]
+pub struct SecretPayload {
+    /// The version that was read, with the project's number and its own: `projects/1/secrets/s/versions/2`.
+    pub version: String,
+    /// The payload. Its memory is wiped when the last handle is dropped.
+    pub data: bytes::Bytes,
+}
+
+impl std::fmt::Debug for SecretPayload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SecretPayload({}, {} bytes)", self.version, self.data.len())
+    }
+}
+
+/// Reads secrets for workloads.
+pub trait Secrets: Send + Sync {
+    /// The payload of a version, named `projects/P/secrets/S/versions/V` with P an id or a number and V a number,
+    /// an alias or `latest`, as this caller may read it.
+    ///
+    /// # Errors
+    /// As `AccessSecretVersion` answers: `PERMISSION_DENIED`, `NOT_FOUND`, `FAILED_PRECONDITION` for a version
+    /// that is disabled or destroyed, `INVALID_ARGUMENT` for a name that is none.
+    fn access<'a>(&'a self, caller: &'a crate::Caller, name: &'a str)
+    -> BoxFuture<'a, Result<SecretPayload>>;
+}
