@@ -1,0 +1,59 @@
+//! Erasing what time has ended.
+//!
+//! Readers never wait for this: to them, what is due is gone already. The sweep makes it so on the disk, and
+//! finishes what a crash left half done.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use kernel::Result;
+
+use super::Secrets;
+
+/// How long it may take until what is due is erased.
+const EVERY: Duration = Duration::from_secs(30);
+
+impl Secrets {
+    /// Erases expired secrets, versions whose destruction was put off until now, and the versions of deleted
+    /// secrets.
+    ///
+    /// # Errors
+    /// Those of the store. What was not erased is still due.
+    pub async fn sweep(&self) -> Result<()> {
+        for (name, _) in
+            self.secrets.mirror().scan("", "", usize::MAX, |_, secret| secret.expired(self.now()))
+        {
+            self.make_room(&name).await?;
+        }
+        let is_due = |at: Option<u64>| at.is_some_and(|at| at <= self.now().0);
+        for (id, _) in
+            self.versions.mirror().scan("", "", usize::MAX, |_, version| is_due(version.destroy_at))
+        {
+            self.destroy_due(&id).await?;
+        }
+        for (id, gone) in self.gone.mirror().list() {
+            if let Ok(uid) = u64::from_str_radix(&id, 16) {
+                self.erase_gone(uid, gone.versions).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the task that sweeps for as long as somebody else holds the engine.
+    pub(super) fn keep_sweeping(self: &Arc<Self>) {
+        tokio::spawn(sweep_until_dropped(Arc::downgrade(self)));
+    }
+}
+
+async fn sweep_until_dropped(secrets: Weak<Secrets>) {
+    let mut ticks = tokio::time::interval(EVERY);
+    loop {
+        ticks.tick().await;
+        let Some(secrets) = secrets.upgrade() else { return };
+        if let Err(error) = secrets.sweep().await {
+            tracing::warn!(%error, "what has expired could not be erased; trying again");
+        }
+    }
+}
