@@ -39,3 +39,18 @@ fn no_file_is_in_two_tables() {
     names.dedup();
     assert_eq!(names.len(), count);
 }
+
+#[test]
+fn what_is_secret_is_not_shown() {
+    use apis::google::cloud::{
+        secretmanager::v1::{AccessSecretVersionResponse, SecretPayload},
+        sql,
+    };
+    let payload = Some(SecretPayload { data: "hunter2".into(), data_crc32c: None });
+    let response = AccessSecretVersionResponse { name: "projects/1".into(), payload };
+    let shown = format!("{response:?}");
+    assert!(shown.contains("projects/1") && shown.contains("SecretPayload { .. }"), "{shown}");
+    let user = |password: &str| sql::v1beta4::User { password: password.into(), ..Default::default() };
+    assert_eq!(format!("{:?}", user("hunter2")), "User { .. }");
+    assert_eq!(format!("{:?}", sql::v1::User::default()), "User { .. }");
+}
