@@ -15,7 +15,7 @@ use crate::{
     decide::Asker,
     jwt::{self, Unverified},
     members::is_email,
-    owner::GCLOUD_CLIENT_ID,
+    owner::{CLIENT_ID, GCLOUD_CLIENT_ID},
     records::AccountRecord,
     roles::{Permission, Role},
     tokens::{Claims, Kind, Refusal},
@@ -44,7 +44,9 @@ impl Iam {
             return name.into();
         }
         let Some((project, (account, rest))) = split_account(name) else { return name.into() };
-        match self.find_account(account) {
+        // One that was deleted still has its project: whoever may bring it back is asked there.
+        let aside = || self.deleted.get(account).map(|found| found.value.clone());
+        match self.find_account(account).or_else(aside) {
             Some(found) if project == "-" || project == found.project => {
                 format!("projects/{}/serviceAccounts/{}{rest}", found.project, found.unique_id).into()
             }
@@ -226,7 +228,9 @@ impl Identity for Iam {
         let email = claims.text("email").map(str::to_owned);
         let is_person = email.as_deref().is_some_and(|email| !email.ends_with(".gserviceaccount.com"));
         // Cloud Run takes what `gcloud auth print-identity-token` gives people, which is meant for gcloud itself.
-        let is_accepted = |aud: &str| audiences.contains(&aud) || (is_person && aud == GCLOUD_CLIENT_ID);
+        let is_accepted = |aud: &str| {
+            audiences.contains(&aud) || (is_person && [GCLOUD_CLIENT_ID, CLIENT_ID].contains(&aud))
+        };
         if claims.text("iss") != Some(ISSUER) || !claims.meant_for(is_accepted) {
             return Err(refuse());
         }

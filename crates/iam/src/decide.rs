@@ -23,7 +23,7 @@ use crate::{
 
 /// The policies there are, by the resource they belong to. Reads never wait.
 #[derive(Default)]
-pub struct Index(papaya::HashMap<Box<str>, Arc<Held>>);
+pub(crate) struct Index(papaya::HashMap<Box<str>, Arc<Held>>);
 
 /// A policy in memory, compiled when it is first asked.
 struct Held {
@@ -33,7 +33,7 @@ struct Held {
 
 impl Index {
     /// Puts, replaces or removes the policy under a [stored name](stored_name).
-    pub fn put(&self, stored: &str, record: Option<Arc<Versioned<PolicyRecord>>>) {
+    pub(crate) fn put(&self, stored: &str, record: Option<Arc<Versioned<PolicyRecord>>>) {
         let key = index_key(stored);
         match record {
             Some(record) => {
@@ -47,7 +47,7 @@ impl Index {
 
     /// Whether the policy of the resource, or of anything above it, allows it. A permission that the table of
     /// roles does not know is its owners' alone.
-    pub fn allows(&self, asker: &Asker<'_>, permission: &str, service: &str, name: &str) -> bool {
+    pub(crate) fn allows(&self, asker: &Asker<'_>, permission: &str, service: &str, name: &str) -> bool {
         let asked = Permission::named(permission);
         let whole = stored_name(service, name);
         let held = self.0.pin();
@@ -60,7 +60,7 @@ impl Index {
 
 impl Index {
     /// Whether the policy of a project was ever set.
-    pub fn has_project(&self, id: &str) -> bool {
+    pub(crate) fn has_project(&self, id: &str) -> bool {
         self.0.pin().contains_key(["projects/", id].concat().as_str())
     }
 }
@@ -72,7 +72,7 @@ impl Held {
 }
 
 /// The name that a resource's policy is stored under, after the prefix.
-pub fn stored_name(service: &str, name: &str) -> String {
+pub(crate) fn stored_name(service: &str, name: &str) -> String {
     let service = if is_container(name) { RESOURCE_MANAGER } else { service };
     [service, "/", name].concat()
 }
@@ -89,7 +89,7 @@ fn index_key(stored: &str) -> &str {
 /// A resource and what lies above it in its own name: `projects/p/secrets/s/versions/1`, then
 /// `projects/p/secrets/s`, then the project. A level is a collection and an id, counted from the left, because the
 /// ids of objects may hold slashes.
-pub fn lineage(name: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn lineage(name: &str) -> impl Iterator<Item = &str> {
     let above = |name: &str| name.match_indices('/').map(|(at, _)| at).skip(1).step_by(2).last();
     std::iter::successors(Some(name), move |name| above(name).map(|at| &name[..at]))
 }
@@ -103,7 +103,7 @@ fn is_container(name: &str) -> bool {
 }
 
 /// Who asks, with everything that is looked up once.
-pub struct Asker<'a> {
+pub(crate) struct Asker<'a> {
     principal: &'a Principal,
     /// The address in lowercase, or the federated name.
     name: Cow<'a, str>,
@@ -113,7 +113,7 @@ pub struct Asker<'a> {
 
 impl<'a> Asker<'a> {
     /// Somebody, and how to find the service account under an address in lowercase.
-    pub fn new(
+    pub(crate) fn new(
         principal: &'a Principal,
         find: impl FnOnce(&str) -> Option<Arc<Versioned<AccountRecord>>>,
     ) -> Self {
@@ -128,7 +128,7 @@ impl<'a> Asker<'a> {
 }
 
 /// An address as it is compared.
-pub fn lowercase(name: &str) -> Cow<'_, str> {
+pub(crate) fn lowercase(name: &str) -> Cow<'_, str> {
     match name.bytes().any(|b| b.is_ascii_uppercase()) {
         true => name.to_ascii_lowercase().into(),
         false => name.into(),
@@ -137,7 +137,7 @@ pub fn lowercase(name: &str) -> Cow<'_, str> {
 
 /// A policy, ready to be asked.
 #[derive(Default)]
-pub struct Compiled {
+pub(crate) struct Compiled {
     everyone: Grants,
     authenticated: Grants,
     users: HashMap<String, Grants>,
@@ -158,7 +158,7 @@ struct Grants {
 
 impl Compiled {
     /// Compiles a stored policy. Roles and members that are not known grant nothing.
-    pub fn new(policy: &PolicyRecord) -> Self {
+    pub(crate) fn new(policy: &PolicyRecord) -> Self {
         let mut compiled = Compiled::default();
         policy.bindings.iter().for_each(|binding| compiled.bind(binding));
         compiled
@@ -196,7 +196,7 @@ impl Compiled {
     }
 
     /// Whether somebody has a permission by this policy; `None` for one that the table does not know.
-    pub fn allows(&self, asker: &Asker<'_>, asked: Option<Permission>) -> bool {
+    pub(crate) fn allows(&self, asker: &Asker<'_>, asked: Option<Permission>) -> bool {
         self.everyone.allow(asked)
             || match asker.principal {
                 Principal::Anonymous => false,

@@ -17,19 +17,19 @@ use kernel::{Error, Result};
 use serde_json::{Map, Value, json};
 
 /// How far clocks may be apart, in seconds.
-pub const SKEW: u64 = 300;
+pub(crate) const SKEW: u64 = 300;
 /// The longest token that is looked at, in bytes.
 const LONGEST: usize = 16 * 1024;
 
 /// An RSA key that signs.
-pub struct Signer {
+pub(crate) struct Signer {
     id: String,
     key: KeyPair,
 }
 
 /// The public half of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Public {
+pub(crate) struct Public {
     /// The modulus, big-endian.
     pub modulus: Vec<u8>,
     /// The exponent, big-endian.
@@ -41,7 +41,7 @@ impl Signer {
     ///
     /// # Errors
     /// `INTERNAL` when the machine has no randomness.
-    pub fn generate(id: String) -> Result<Self> {
+    pub(crate) fn generate(id: String) -> Result<Self> {
         let key =
             KeyPair::generate(KeySize::Rsa2048).map_err(|_| Error::internal("cannot make an RSA key"))?;
         Ok(Signer { id, key })
@@ -51,7 +51,7 @@ impl Signer {
     ///
     /// # Errors
     /// `INTERNAL` when it is none.
-    pub fn from_pkcs8(id: String, pkcs8: &[u8]) -> Result<Self> {
+    pub(crate) fn from_pkcs8(id: String, pkcs8: &[u8]) -> Result<Self> {
         let key =
             KeyPair::from_pkcs8(pkcs8).map_err(|error| Error::internal(format!("stored key: {error}")))?;
         Ok(Signer { id, key })
@@ -61,7 +61,7 @@ impl Signer {
     ///
     /// # Errors
     /// `INTERNAL`; never for a key made here.
-    pub fn to_pkcs8(&self) -> Result<Vec<u8>> {
+    pub(crate) fn to_pkcs8(&self) -> Result<Vec<u8>> {
         self.key
             .as_der()
             .map(|der| der.as_ref().to_vec())
@@ -69,12 +69,12 @@ impl Signer {
     }
 
     /// The key's id.
-    pub fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         &self.id
     }
 
     /// The public half.
-    pub fn public(&self) -> Public {
+    pub(crate) fn public(&self) -> Public {
         let key = self.key.public_key();
         let plain = |number: &[u8]| number.iter().copied().skip_while(|byte| *byte == 0).collect();
         Public {
@@ -87,7 +87,7 @@ impl Signer {
     ///
     /// # Errors
     /// `INTERNAL`; never for a whole key.
-    pub fn sign(&self, bytes: &[u8]) -> Result<Vec<u8>> {
+    pub(crate) fn sign(&self, bytes: &[u8]) -> Result<Vec<u8>> {
         let mut signature = vec![0; self.key.public_modulus_len()];
         self.key
             .sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), bytes, &mut signature)
@@ -99,7 +99,7 @@ impl Signer {
     ///
     /// # Errors
     /// As [`Signer::sign`].
-    pub fn token(&self, claims: &Value) -> Result<String> {
+    pub(crate) fn token(&self, claims: &Value) -> Result<String> {
         let header = json!({"alg": "RS256", "kid": self.id, "typ": "JWT"});
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let mut token = format!("{}.{}", part(&header), part(claims));
@@ -112,7 +112,7 @@ impl Signer {
 
 impl Public {
     /// The key as it stands in a JSON Web Key set.
-    pub fn jwk(&self, id: &str) -> Value {
+    pub(crate) fn jwk(&self, id: &str) -> Value {
         json!({
             "kty": "RSA", "alg": "RS256", "use": "sig", "kid": id,
             "n": URL_SAFE_NO_PAD.encode(&self.modulus), "e": URL_SAFE_NO_PAD.encode(&self.exponent),
@@ -120,20 +120,20 @@ impl Public {
     }
 
     /// Whether a signature over bytes is this key's.
-    pub fn verifies(&self, bytes: &[u8], signature: &[u8]) -> bool {
+    pub(crate) fn verifies(&self, bytes: &[u8], signature: &[u8]) -> bool {
         let key = RsaPublicKeyComponents { n: &self.modulus, e: &self.exponent };
         key.verify(&RSA_PKCS1_2048_8192_SHA256, bytes, signature).is_ok()
     }
 
     /// The key as a `SubjectPublicKeyInfo` in PEM.
-    pub fn pem(&self) -> Option<String> {
+    pub(crate) fn pem(&self) -> Option<String> {
         let key = RsaPublicKeyComponents { n: &self.modulus, e: &self.exponent };
         Some(pem("PUBLIC KEY", AsDer::as_der(&key).ok()?.as_ref()))
     }
 }
 
 /// DER as PEM, in lines of 64.
-pub fn pem(label: &str, der: &[u8]) -> String {
+pub(crate) fn pem(label: &str, der: &[u8]) -> String {
     let text = base64::engine::general_purpose::STANDARD.encode(der);
     let mut pem = format!("-----BEGIN {label}-----\n");
     for line in text.as_bytes().chunks(64) {
@@ -145,7 +145,7 @@ pub fn pem(label: &str, der: &[u8]) -> String {
 
 /// Why a token is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// It is no token, or not of a kind that is taken here.
     Malformed,
     /// No key of that id is known.
@@ -161,7 +161,7 @@ pub enum Fault {
 }
 
 /// A token taken apart, its signature not yet checked.
-pub struct Unverified<'a> {
+pub(crate) struct Unverified<'a> {
     /// The id of the key that is said to have signed it; empty where none is named.
     pub key_id: String,
     /// What it claims. To be believed only from [`Unverified::verify`].
@@ -175,7 +175,7 @@ impl<'a> Unverified<'a> {
     ///
     /// # Errors
     /// [`Fault::Malformed`] for anything but three parts, `alg` RS256 and claims that are an object.
-    pub fn parse(token: &'a str) -> Result<Self, Fault> {
+    pub(crate) fn parse(token: &'a str) -> Result<Self, Fault> {
         if token.len() > LONGEST {
             return Err(Fault::Malformed);
         }
@@ -194,12 +194,12 @@ impl<'a> Unverified<'a> {
     }
 
     /// The issuer that it names, to find the key by. Nothing else is to be believed yet.
-    pub fn issuer(&self) -> &str {
+    pub(crate) fn issuer(&self) -> &str {
         self.claims.get("iss").and_then(Value::as_str).unwrap_or_default()
     }
 
     /// Whether it was signed with this key.
-    pub fn is_by(&self, key: &Public) -> bool {
+    pub(crate) fn is_by(&self, key: &Public) -> bool {
         key.verifies(self.signed.as_bytes(), &self.signature)
     }
 
@@ -207,7 +207,7 @@ impl<'a> Unverified<'a> {
     ///
     /// # Errors
     /// What is wrong with it, the signature first.
-    pub fn verify(self, key: &Public, now: u64) -> Result<Claims, Fault> {
+    pub(crate) fn verify(self, key: &Public, now: u64) -> Result<Claims, Fault> {
         if self.is_by(key) { self.signed_claims(now) } else { Err(Fault::Signature) }
     }
 
@@ -215,7 +215,7 @@ impl<'a> Unverified<'a> {
     ///
     /// # Errors
     /// What is wrong with the time.
-    pub fn signed_claims(self, now: u64) -> Result<Claims, Fault> {
+    pub(crate) fn signed_claims(self, now: u64) -> Result<Claims, Fault> {
         let claims = Claims(self.claims);
         let (issued, expires) = (claims.time("iat")?, claims.time("exp")?);
         let before = if claims.0.contains_key("nbf") { claims.time("nbf")? } else { issued };
@@ -230,11 +230,11 @@ impl<'a> Unverified<'a> {
 
 /// Claims that can be believed.
 #[derive(Clone, Debug)]
-pub struct Claims(Map<String, Value>);
+pub(crate) struct Claims(Map<String, Value>);
 
 impl Claims {
     /// A claim that is text.
-    pub fn text(&self, name: &str) -> Option<&str> {
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name)?.as_str()
     }
 
@@ -242,13 +242,13 @@ impl Claims {
     ///
     /// # Errors
     /// [`Fault::Malformed`] when it is missing or no number.
-    pub fn time(&self, name: &str) -> Result<u64, Fault> {
+    pub(crate) fn time(&self, name: &str) -> Result<u64, Fault> {
         let number = self.0.get(name).and_then(Value::as_f64).filter(|number| (0.0..9e15).contains(number));
         number.map(|number| number as u64).ok_or(Fault::Malformed)
     }
 
     /// Whether the audience, one or a list, names any that is accepted.
-    pub fn meant_for(&self, accepted: impl Fn(&str) -> bool) -> bool {
+    pub(crate) fn meant_for(&self, accepted: impl Fn(&str) -> bool) -> bool {
         match self.0.get("aud") {
             Some(Value::String(one)) => accepted(one),
             Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).any(accepted),
@@ -257,7 +257,7 @@ impl Claims {
     }
 
     /// All of them.
-    pub fn as_map(&self) -> &Map<String, Value> {
+    pub(crate) fn as_map(&self) -> &Map<String, Value> {
         &self.0
     }
 }

@@ -14,12 +14,15 @@
 //! Left out so far: groups, custom roles, conditions (refused, never ignored), deny policies, federation, key upload.
 
 mod accounts;
+mod api;
 mod auth;
 mod credentials;
 mod decide;
 mod jwt;
 mod keys;
 mod members;
+mod metadata;
+mod oauth;
 mod owner;
 mod policies;
 mod records;
@@ -41,8 +44,10 @@ use kernel::{
 };
 
 pub use accounts::default_account;
+pub use metadata::Instance;
+pub use oauth::Request;
 pub use owner::Owner;
-pub use roles::{Permission, Role};
+pub use roles::{Basic, Permission, PermissionSet, Role};
 
 use records::{
     ACCOUNTS, AccountRecord, DELETED, KEYS, KeyRecord, POLICIES, PolicyRecord, REVOKED, RevokedRecord, SYSTEM,

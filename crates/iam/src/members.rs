@@ -9,7 +9,7 @@ use kernel::{Error, Result};
 
 /// One member of a binding, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Member {
+pub(crate) enum Member {
     /// `allUsers`: anybody, credentials or not.
     Everyone,
     /// `allAuthenticatedUsers`: anybody with a Google identity.
@@ -42,7 +42,7 @@ impl Member {
     ///
     /// # Errors
     /// `INVALID_ARGUMENT`, in Google's words, when its kind or its form is wrong.
-    pub fn parse(member: &str) -> Result<Member> {
+    pub(crate) fn parse(member: &str) -> Result<Member> {
         match member {
             "allUsers" => return Ok(Member::Everyone),
             "allAuthenticatedUsers" => return Ok(Member::Authenticated),
@@ -71,7 +71,7 @@ impl Member {
 
     /// Whether a set of federated identities holds one that is known by name only: its whole pool, then. Sets by
     /// group or attribute need the mapped claims of the identity.
-    pub fn pool_holds(set: &str, principal: &str) -> bool {
+    pub(crate) fn pool_holds(set: &str, principal: &str) -> bool {
         let pool = |name: &str, scheme: &str| name.strip_prefix(scheme).map(str::to_owned);
         match (pool(set, "principalSet:"), pool(principal, "principal:")) {
             (Some(set), Some(principal)) => {
@@ -83,7 +83,7 @@ impl Member {
 }
 
 /// Whether this is an e-mail address as far as a policy cares: something, an at sign, and a domain.
-pub fn is_email(address: &str) -> bool {
+pub(crate) fn is_email(address: &str) -> bool {
     let plain = |b: u8| b.is_ascii_graphic() && !b"@:?,;<>()[]\\\"{}".contains(&b);
     address.len() <= 254
         && address

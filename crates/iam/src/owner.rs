@@ -1,10 +1,13 @@
 //! The person at the machine, and credentials in the form that Google's tools read.
 
+use std::time::Duration;
+
 use kernel::{Error, Principal, Result};
 use serde_json::{Value, json};
 
 use crate::{
     Iam,
+    auth::LIFETIME,
     decide::lowercase,
     members::is_email,
     tokens::{Claims, Kind},
@@ -17,6 +20,9 @@ pub(crate) const CLIENT_ID: &str = "764000000000-haar.apps.googleusercontent.com
 pub(crate) const CLIENT_SECRET: &str = "haar";
 /// The client that gcloud signs people in with; its identity tokens open Cloud Run services to people.
 pub(crate) const GCLOUD_CLIENT_ID: &str = "32555940559.apps.googleusercontent.com";
+/// The client of `gcloud auth application-default login`.
+pub(crate) const SDK_CLIENT_ID: &str =
+    "764086051850-6qr4p6gpi6hn506pt8ejuq83di341hur.apps.googleusercontent.com";
 
 /// Who `haar exec` acts as, and who owns each project unless its policy says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +91,23 @@ impl Iam {
             "account": principal.email().unwrap_or_default(),
             "universe_domain": "googleapis.com",
         }))
+    }
+
+    /// An access token of a principal with its lifetime, as a client would get it for those credentials.
+    ///
+    /// # Errors
+    /// `INTERNAL` when the machine gives no randomness.
+    pub fn access_token_for(&self, principal: &Principal) -> Result<(String, Duration)> {
+        let issued = self.clock.unix();
+        let claims = Claims {
+            principal: principal.clone(),
+            unique_id: self.unique_id_of(principal),
+            issued,
+            expires: issued + LIFETIME.as_secs(),
+            session: u64::from_be_bytes(crate::random()?),
+            scopes: SCOPES.map(str::to_owned).to_vec(),
+        };
+        Ok((self.mint.make(Kind::Access, &claims), LIFETIME))
     }
 }
 

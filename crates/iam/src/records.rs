@@ -14,21 +14,21 @@ use kernel::mirror::Record;
 use prost::Message;
 
 /// The prefix of policies.
-pub const POLICIES: &str = "iam/policies/";
+pub(crate) const POLICIES: &str = "iam/policies/";
 /// The prefix of service accounts.
-pub const ACCOUNTS: &str = "iam/accounts/";
+pub(crate) const ACCOUNTS: &str = "iam/accounts/";
 /// The prefix of deleted service accounts.
-pub const DELETED: &str = "iam/deleted/";
+pub(crate) const DELETED: &str = "iam/deleted/";
 /// The prefix of service-account keys.
-pub const KEYS: &str = "iam/keys/";
+pub(crate) const KEYS: &str = "iam/keys/";
 /// The prefix of revoked sessions.
-pub const REVOKED: &str = "iam/revoked/";
+pub(crate) const REVOKED: &str = "iam/revoked/";
 /// The prefix of our own keys.
-pub const SYSTEM: &str = "iam/system/";
+pub(crate) const SYSTEM: &str = "iam/system/";
 
 /// A policy.
 #[derive(Clone, PartialEq, Message)]
-pub struct PolicyRecord {
+pub(crate) struct PolicyRecord {
     /// Who has which role.
     #[prost(message, repeated, tag = "1")]
     pub bindings: Vec<BindingRecord>,
@@ -42,7 +42,7 @@ pub struct PolicyRecord {
 
 /// One role and who has it.
 #[derive(Clone, PartialEq, Message)]
-pub struct BindingRecord {
+pub(crate) struct BindingRecord {
     /// The role, such as `roles/run.invoker`.
     #[prost(string, tag = "1")]
     pub role: String,
@@ -56,7 +56,7 @@ pub struct BindingRecord {
 
 /// One member, as it was written.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Message)]
-pub struct MemberRecord {
+pub(crate) struct MemberRecord {
     /// The member, such as `user:ada@example.com`.
     #[prost(string, tag = "1")]
     pub name: String,
@@ -68,7 +68,7 @@ pub struct MemberRecord {
 
 /// A condition.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Message)]
-pub struct ConditionRecord {
+pub(crate) struct ConditionRecord {
     /// The expression, in CEL.
     #[prost(string, tag = "1")]
     pub expression: String,
@@ -85,7 +85,7 @@ pub struct ConditionRecord {
 
 /// What is written to the audit log of one service.
 #[derive(Clone, PartialEq, Message)]
-pub struct AuditRecord {
+pub(crate) struct AuditRecord {
     /// The service, or `allServices`.
     #[prost(string, tag = "1")]
     pub service: String,
@@ -96,7 +96,7 @@ pub struct AuditRecord {
 
 /// One kind of audit log.
 #[derive(Clone, PartialEq, Message)]
-pub struct AuditLogRecord {
+pub(crate) struct AuditLogRecord {
     /// `google.iam.v1.AuditLogConfig.LogType`.
     #[prost(int32, tag = "1")]
     pub kind: i32,
@@ -107,7 +107,7 @@ pub struct AuditLogRecord {
 
 /// A service account.
 #[derive(Clone, PartialEq, Message)]
-pub struct AccountRecord {
+pub(crate) struct AccountRecord {
     /// The project it belongs to, by id.
     #[prost(string, tag = "1")]
     pub project: String,
@@ -133,7 +133,7 @@ pub struct AccountRecord {
 
 /// A key of a service account.
 #[derive(Clone, PartialEq, Message)]
-pub struct KeyRecord {
+pub(crate) struct KeyRecord {
     /// 40 hexadecimal digits.
     #[prost(string, tag = "1")]
     pub id: String,
@@ -167,7 +167,7 @@ pub struct KeyRecord {
 /// Where a key came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
 #[repr(i32)]
-pub enum KeyOrigin {
+pub(crate) enum KeyOrigin {
     /// Made here for a user, who holds the private half.
     User = 0,
     /// Ours, for `signBlob` and `signJwt`.
@@ -178,7 +178,7 @@ pub enum KeyOrigin {
 
 /// A session that was ended before its tokens expired.
 #[derive(Clone, PartialEq, Message)]
-pub struct RevokedRecord {
+pub(crate) struct RevokedRecord {
     /// When the last of its tokens would have expired, in seconds; 0 for never.
     #[prost(uint64, tag = "1")]
     pub until: u64,

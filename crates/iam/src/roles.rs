@@ -22,6 +22,19 @@ impl Permission {
         TABLE.index.get(name).copied().map(Permission)
     }
 
+    /// Every permission, in the order of the table.
+    pub fn all() -> impl Iterator<Item = Permission> {
+        (0..TABLE.permissions.len() as u16).map(Permission)
+    }
+
+    /// Whether it is about resources of a service such as `secretmanager.googleapis.com`; all are about projects.
+    pub fn concerns(self, service: &str) -> bool {
+        match prefix(service) {
+            "cloudresourcemanager" => true,
+            prefix => self.name().split('.').next() == Some(prefix),
+        }
+    }
+
     /// Its name.
     pub fn name(self) -> &'static str {
         TABLE.permissions[self.0 as usize].name
@@ -47,7 +60,7 @@ impl PermissionSet {
 
     /// The permissions in it, in the order of the table.
     pub fn iter(&self) -> impl Iterator<Item = Permission> + '_ {
-        (0..TABLE.permissions.len() as u16).map(Permission).filter(|permission| self.contains(*permission))
+        Permission::all().filter(|permission| self.contains(*permission))
     }
 
     fn put(&mut self, index: usize, there: bool) {
@@ -102,14 +115,19 @@ impl Role {
     /// Whether any permission in it belongs to a service such as `secretmanager.googleapis.com`. Google lets a
     /// role be granted only on resources that one of its permissions is about.
     pub fn concerns(&self, service: &str) -> bool {
-        let service = service.strip_suffix(".googleapis.com").unwrap_or(service);
-        let prefix = match service {
-            "cloudresourcemanager" => return !self.name.starts_with("roles/storage.legacy"),
-            "sqladmin" => "cloudsql",
-            "iamcredentials" => "iam",
-            other => other,
-        };
-        self.permissions().iter().any(|permission| permission.name().split('.').next() == Some(prefix))
+        match prefix(service) {
+            "cloudresourcemanager" => !self.name.starts_with("roles/storage.legacy"),
+            _ => self.permissions().iter().any(|permission| permission.concerns(service)),
+        }
+    }
+}
+
+/// What the permissions of a service begin with.
+fn prefix(service: &str) -> &str {
+    match service.strip_suffix(".googleapis.com").unwrap_or(service) {
+        "sqladmin" => "cloudsql",
+        "iamcredentials" => "iam",
+        other => other,
     }
 }
 

@@ -35,7 +35,7 @@ const SCOPE: &str = "https://www.googleapis.com/auth/";
 
 /// What a token says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claims {
+pub(crate) struct Claims {
     /// Whose it is.
     pub principal: Principal,
     /// The unique id of the service account; empty for anybody else.
@@ -52,7 +52,7 @@ pub struct Claims {
 
 /// What a token is for: one kind never passes for the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// It goes with each call.
     Access,
     /// It is exchanged for access tokens.
@@ -70,7 +70,7 @@ impl Kind {
 
 /// Why a token is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// It is no token of ours.
     Unknown,
     /// It was ours, and its time is over.
@@ -80,16 +80,16 @@ pub enum Refusal {
 }
 
 /// The key that tokens are made and checked with.
-pub struct Mint(hmac::Key);
+pub(crate) struct Mint(hmac::Key);
 
 impl Mint {
     /// A mint with this secret of 32 bytes.
-    pub fn new(secret: &[u8]) -> Self {
+    pub(crate) fn new(secret: &[u8]) -> Self {
         Mint(hmac::Key::new(hmac::HMAC_SHA256, secret))
     }
 
     /// Makes a token.
-    pub fn make(&self, kind: Kind, claims: &Claims) -> String {
+    pub(crate) fn make(&self, kind: Kind, claims: &Claims) -> String {
         let mut bytes = encode(claims);
         let tag = self.tag(kind, &bytes);
         bytes.extend_from_slice(tag.as_ref());
@@ -103,7 +103,7 @@ impl Mint {
     ///
     /// # Errors
     /// [`Refusal::Unknown`] for anything that was not made with this secret and for this kind.
-    pub fn read(&self, kind: Kind, token: &str) -> Result<Claims, Refusal> {
+    pub(crate) fn read(&self, kind: Kind, token: &str) -> Result<Claims, Refusal> {
         let text =
             token.strip_prefix(kind.prefix()).filter(|_| token.len() <= LONGEST).ok_or(Refusal::Unknown)?;
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| Refusal::Unknown)?;
@@ -206,7 +206,7 @@ impl<'a> Rest<'a> {
 
 /// The tokens that were checked lately. Only tokens that passed are put in, so that nobody can fill it with
 /// endings of their choice.
-pub struct Checked {
+pub(crate) struct Checked {
     slots: Box<[ArcSwapOption<Entry>]>,
     generation: Arc<AtomicU64>,
 }
@@ -222,12 +222,12 @@ struct Entry {
 impl Checked {
     /// An empty table. When the generation moves on (an account, a key or a session ended), everything in it has
     /// to be checked again.
-    pub fn new(generation: Arc<AtomicU64>) -> Self {
+    pub(crate) fn new(generation: Arc<AtomicU64>) -> Self {
         Checked { slots: (0..SLOTS).map(|_| ArcSwapOption::empty()).collect(), generation }
     }
 
     /// Whose the token is, if it was checked before and is still good.
-    pub fn get(&self, token: &str, now: u64) -> Option<Principal> {
+    pub(crate) fn get(&self, token: &str, now: u64) -> Option<Principal> {
         let entry = self.slots[slot(token)].load();
         let entry = entry.as_ref()?;
         let good = entry.expires > now
@@ -237,12 +237,12 @@ impl Checked {
     }
 
     /// The generation to [put](Checked::put) a token with: read before the token is checked.
-    pub fn generation(&self) -> u64 {
+    pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
     /// Remembers a token that passed.
-    pub fn put(&self, token: &str, principal: Principal, expires: u64, generation: u64) {
+    pub(crate) fn put(&self, token: &str, principal: Principal, expires: u64, generation: u64) {
         let entry = Entry { token: token.into(), principal, expires, generation };
         self.slots[slot(token)].store(Some(Arc::new(entry)));
     }
