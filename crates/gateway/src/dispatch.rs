@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::{
     guard,
     permits::{Asked, Permit, Permits},
+    rest::Router,
 };
 
 /// A method, ready to be called.
@@ -43,6 +44,7 @@ impl Served {
 pub(crate) struct Dispatch {
     served: Vec<Served>,
     by_path: HashMap<&'static str, usize>,
+    router: Router,
     permits: Permits,
 }
 
@@ -61,7 +63,8 @@ impl Dispatch {
                 return Err(format!("{path} is served twice"));
             }
         }
-        Ok(Dispatch { served, by_path, permits })
+        let ids: Vec<_> = served.iter().map(Served::id).collect();
+        Ok(Dispatch { router: Router::new(&ids), served, by_path, permits })
     }
 
     /// The method of a gRPC path.
@@ -69,14 +72,14 @@ impl Dispatch {
         self.by_path.get(path).map(|index| &self.served[*index])
     }
 
-    /// The method of this index, in the order in which methods were given.
-    pub(crate) fn at(&self, index: usize) -> Option<&Served> {
-        self.served.get(index)
+    /// The routes of the JSON form.
+    pub(crate) fn router(&self) -> &Router {
+        &self.router
     }
 
-    /// Every method, in the order in which they were given.
-    pub(crate) fn ids(&self) -> impl Iterator<Item = apis::MethodId> {
-        self.served.iter().map(Served::id)
+    /// The method that a route leads to.
+    pub(crate) fn at(&self, index: usize) -> Option<&Served> {
+        self.served.get(index)
     }
 
     /// Makes a call: an encoded request in, an encoded response out.

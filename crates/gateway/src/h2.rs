@@ -1,18 +1,18 @@
 //! HTTP/2: what gRPC runs on, and what REST clients choose where TLS offers it.
 //!
-//! A connection's calls run inside the connection's own task instead of each in one of its own: a call that only
-//! reads memory, which is most of them, is then answered in the same turn in which it was read, without a visit to
-//! the scheduler. Calls that wait do not hold up others; a call that computes for long would, and none may.
+//! The limits here are against clients that take much and give nothing: streams opened only to be reset, windows
+//! without end, and connections whose other side is gone without a word. How calls are run is told in [`crate::turn`].
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use hyper::{server::conn::http2, service::service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 
 use crate::{
     answer::answer,
     detect::Rewound,
     listen::{Conn, Io, drive},
+    turn::{Calls, Turns},
 };
 
 /// How often a silent client is asked whether it is still there, and how long it may take to answer.
@@ -29,7 +29,8 @@ const RESETS: usize = 100;
 
 pub(crate) async fn serve<I: Io>(conn: Conn, io: Rewound<I>) {
     let limits = &conn.shared.limits;
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let calls = Calls::default();
+    let mut builder = http2::Builder::new(calls.clone());
     builder
         .timer(TokioTimer::new())
         .keep_alive_interval(PING)
@@ -43,6 +44,6 @@ pub(crate) async fn serve<I: Io>(conn: Conn, io: Rewound<I>) {
     let ending = conn.ending.clone();
     let conn = Arc::new(conn);
     let service = service_fn(move |request| answer(conn.clone(), request));
-    let serving = pin!(builder.serve_connection(TokioIo::new(io), service));
-    drive(serving, ending, http2::Connection::graceful_shutdown).await;
+    let serving = pin!(Turns::new(builder.serve_connection(TokioIo::new(io), service), calls));
+    drive(serving, ending, |serving| serving.get_mut().connection().graceful_shutdown()).await;
 }

@@ -26,6 +26,7 @@ mod site;
 mod tls;
 mod transcode;
 mod trust;
+mod turn;
 mod upstream;
 
 pub use callers::Anonymous;

@@ -1,15 +1,117 @@
-//! A call in JSON: taken apart by the route table, made as bytes, answered as JSON.
+//! A call in JSON: found by host, verb and path, made as bytes like any other, answered as JSON.
+//!
+//! What can be wrong with a request is found in the order in which Google finds it: the path, the credentials, the
+//! form of the answer, the body. So a caller who is not known learns nothing about the rest.
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header,
+    request::Parts,
+};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use kernel::{Caller, Code, Error, Result};
 
 use crate::{
+    answer::host,
+    dispatch::Served,
+    hosts,
+    json::Limits,
     listen::Conn,
-    site::{Body, text},
+    rest::{self, Answer, ErrorStyle, Format, Match, SystemParams},
+    site::{Body, full},
 };
 
-pub(crate) async fn answer(_conn: &Conn, _request: Request<Incoming>) -> Response<Body> {
-    let _ = Bytes::new();
-    text(StatusCode::NOT_FOUND, "Not Found\n")
+/// What Google sends with every answer in JSON: caches keep nothing, and browsers do not guess.
+const ALWAYS: [(HeaderName, &str); 3] = [
+    (header::CACHE_CONTROL, "private"),
+    (header::VARY, "Origin, X-Origin, Referer"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+];
+
+/// Answers a request as a call of the method table.
+pub(crate) async fn answer(conn: &Conn, request: Request<Incoming>) -> Response<Body> {
+    let host = hosts::bare(host(&request)).to_ascii_lowercase();
+    let (parts, body) = request.into_parts();
+    let style = ErrorStyle::of(&host, parts.uri.path());
+    let query = parts.uri.query().unwrap_or_default();
+    let system = match SystemParams::parse(query, &parts.headers) {
+        Ok(system) => system,
+        Err(error) => return failed(&error, &SystemParams::default(), style),
+    };
+    match called(conn, &host, &parts, body, &system, style).await {
+        Ok(Answer { content_type, body }) => respond(StatusCode::OK, &content_type, body),
+        Err(error) => failed(&error, &system, style),
+    }
+}
+
+async fn called(
+    conn: &Conn,
+    host: &str,
+    parts: &Parts,
+    body: Incoming,
+    system: &SystemParams,
+    style: ErrorStyle,
+) -> Result<Answer> {
+    let (found, served) = find(conn, host, parts)?;
+    let caller = identify(conn, host, parts)?;
+    let format = Format::new(found.id, found.binding.response_body, system, style)?;
+    let most = conn.shared.limits.body;
+    let body = whole(body, most).await?;
+    let query = parts.uri.query().unwrap_or_default();
+    let request = rest::decode_request(&found, query, &body, Limits { bytes: most })?;
+    let bytes = conn.shared.dispatch.call(served, caller, request, None).await?;
+    rest::respond_ok(&format, &bytes)
+}
+
+fn find<'c>(conn: &'c Conn, host: &'c str, parts: &'c Parts) -> Result<(Match<'c, 'c>, &'c Served)> {
+    let dispatch = &conn.shared.dispatch;
+    let verb = rest::verb(&parts.method, &parts.headers);
+    let found = dispatch.router().find(host, verb.as_str(), parts.uri.path()).ok();
+    let both = found.and_then(|found| dispatch.at(found.method).map(|served| (found, served)));
+    both.ok_or_else(|| Error::not_found("Method not found."))
+}
+
+fn identify(conn: &Conn, host: &str, parts: &Parts) -> Result<Caller> {
+    conn.shared.callers.identify(conn, host, &parts.uri, &parts.headers)
+}
+
+/// The whole body, if it is not too large.
+async fn whole(body: Incoming, most: usize) -> Result<Bytes> {
+    match Limited::new(body, most).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(Error::invalid(format!("Request payload size exceeds the limit: {most} bytes.")))
+        }
+        Err(error) => Err(Error::new(Code::Cancelled, "The request ended early.").because(error)),
+    }
+}
+
+fn failed(error: &Error, system: &SystemParams, style: ErrorStyle) -> Response<Body> {
+    let (status, body) = rest::respond_error(error, system, style);
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = respond(status, "application/json; charset=UTF-8", body);
+    if error.code() == Code::Unauthenticated {
+        challenge(response.headers_mut());
+    }
+    response
+}
+
+/// Tells how to authenticate (RFC 9110, 15.5.2).
+fn challenge(headers: &mut HeaderMap) {
+    let value = HeaderValue::from_static("Bearer realm=\"https://accounts.google.com/\"");
+    headers.insert(header::WWW_AUTHENTICATE, value);
+}
+
+fn respond(status: StatusCode, content_type: &str, body: Vec<u8>) -> Response<Body> {
+    let mut response = Response::new(full(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(content_type) {
+        headers.insert(header::CONTENT_TYPE, value);
+    }
+    for (name, value) in ALWAYS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
 }
