@@ -90,9 +90,8 @@ impl<'j> Decoder<'j> {
         let length = Length::open(&mut self.out);
         self.reader.enter(key)?;
         match message.well_known() {
-            None | Some(WellKnown::Empty | WellKnown::HttpBody) => {
-                self.members(message, Within::Any, path)?
-            }
+            // Of `Empty` some libraries write a `value`; others, and Google, write none.
+            None | Some(WellKnown::HttpBody) => self.members(message, Within::Any, path)?,
             Some(_) => self.any_value(message, path)?,
         }
         length.close(&mut self.out);

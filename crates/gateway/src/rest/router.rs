@@ -291,6 +291,6 @@ impl<'q> Segments<'q> {
 }
 
 /// Whether a host is only the name that mixins have in common.
-fn is_mixin(host: &str) -> bool {
+pub(super) fn is_mixin(host: &str) -> bool {
     matches!(host, "" | "longrunning.googleapis.com" | "cloud.googleapis.com" | "iam-meta-api.googleapis.com")
 }
