@@ -118,7 +118,11 @@ pub(crate) async fn start(warm: Warm, mut spec: Spec) -> Result<Instance> {
                 started = Err(error);
             }
         }
-        tokio::spawn(look_after(shared));
+        match &started {
+            Ok(_) => drop(tokio::spawn(look_after(shared))),
+            // Whoever is told of the failure may rely on nothing being left.
+            Err(_) => look_after(shared).await,
+        }
         started
     });
     started.await.step("start")?

@@ -1,3 +1,142 @@
+//! Stories about instances, told to a real kernel.
+//!
+//! The harness is our own, because the program under test executes itself: as the helper, as what runs inside an
+//! instance (`inside …`), and as a haar that is about to be killed (`parent …`). What a host cannot do is skipped by
+//! name, with the reason. A word on the command line selects the stories whose names contain it.
+//!
+//! | file | what belongs there |
+//! | --- | --- |
+//! | `world.rs` | the root filesystem that the stories share, and how to run something in it |
+//! | `inside.rs` | what runs in an instance |
+//! | `life.rs` | starting, ending, output, signals, users |
+//! | `walls.rs` | what holds a workload, tried as it would try |
+//! | `wires.rs` | sockets in and out |
+//! | `limits.rs` | memory, processes, freezing, usage |
+//! | `traces.rs` | what is left behind: nothing |
+
+#[path = "stories/inside.rs"]
+mod inside;
+#[path = "stories/life.rs"]
+mod life;
+#[path = "stories/limits.rs"]
+mod limits;
+#[path = "stories/traces.rs"]
+mod traces;
+#[path = "stories/walls.rs"]
+mod walls;
+#[path = "stories/wires.rs"]
+mod wires;
+#[path = "stories/world.rs"]
+mod world;
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use sandbox::Level;
+use world::World;
+
+/// What a story needs of the host.
+#[derive(Clone, Copy)]
+enum Needs {
+    Namespaces,
+    Limits,
+    Root,
+}
+
+type Told<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+type Story = (&'static str, Needs, for<'a> fn(&'a World) -> Told<'a>);
+
+macro_rules! stories {
+    ($($needs:ident $module:ident::$name:ident,)*) => {
+        &[$((stringify!($name), Needs::$needs, |world| Box::pin($module::$name(world))),)*]
+    };
+}
+
+const STORIES: &[Story] = stories![
+    Namespaces life::a_program_says_hello_on_both_outputs,
+    Namespaces life::exit_codes_and_signals_are_told_apart,
+    Namespaces life::a_program_that_cannot_run_says_why,
+    Namespaces life::a_polite_program_ends_by_itself_when_stopped,
+    Namespaces life::a_deaf_program_is_killed_when_the_grace_is_over,
+    Namespaces life::orphans_are_reaped,
+    Namespaces life::environment_directory_and_host_name_are_as_asked,
+    Root life::users_are_those_of_the_image,
+    Root life::a_user_may_open_standard_output_by_name,
+    Namespaces life::files_are_put_in_place_of_what_the_image_has,
+    Namespaces life::a_dropped_instance_ends,
+    Namespaces walls::two_instances_do_not_see_each_other_nor_the_host,
+    Namespaces walls::the_host_s_files_are_out_of_reach,
+    Namespaces walls::forbidden_calls_are_refused,
+    Namespaces walls::proc_and_sys_are_masked,
+    Namespaces walls::devices_are_the_harmless_ones,
+    Namespaces walls::a_linked_volume_target_stays_inside,
+    Namespaces walls::an_image_cannot_move_proc,
+    Namespaces walls::a_read_only_volume_cannot_be_written,
+    Root walls::the_first_process_cannot_be_touched,
+    Namespaces wires::a_server_inside_is_reached,
+    Namespaces wires::many_connections_outlast_a_batch,
+    Namespaces wires::programs_inside_reach_our_listeners,
+    Limits limits::too_much_memory_is_told_as_such,
+    Limits limits::files_in_memory_count,
+    Limits limits::a_fork_bomb_fizzles_out,
+    Limits limits::a_frozen_instance_stands_still,
+    Limits limits::usage_is_counted,
+    Namespaces traces::a_scratch_directory_is_empty_afterwards,
+    Namespaces traces::nothing_outlives_a_killed_haar,
+    Namespaces traces::a_failed_start_leaves_nothing,
+    Namespaces traces::probing_leaves_the_caller_as_it_was,
+    Root traces::it_works_without_root_too,
+];
+
 fn main() {
     sandbox::helper::entry();
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match words.first().map(String::as_str) {
+        Some("inside") => inside::run(&words[1..]),
+        Some("parent") => traces::be_a_parent(&words[1..]),
+        Some("hello") => life::say_hello_by(&words[1..]),
+        _ => tell(words.into_iter().find(|word| !word.starts_with('-')).unwrap_or_default()),
+    }
+}
+
+fn tell(wanted: String) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let world = World::new();
+    println!("{}", world.sandbox.host().sentence);
+    let mut failed = 0;
+    for (name, needs, story) in STORIES.iter().filter(|(name, ..)| name.contains(&wanted)) {
+        if let Some(reason) = missing(*needs, world.sandbox.host().level) {
+            println!("story {name} ... skipped: {reason}");
+            continue;
+        }
+        let begin = Instant::now();
+        let told = runtime.block_on(async {
+            let told = AssertUnwindSafe(story(&world));
+            tokio::time::timeout(Duration::from_secs(30), world::caught(told)).await
+        });
+        let outcome = match told {
+            Ok(Ok(())) => "ok",
+            Ok(Err(())) => "FAILED",
+            Err(_) => "FAILED: it hangs",
+        };
+        failed += usize::from(outcome != "ok");
+        println!("story {name} ... {outcome} ({} ms)", begin.elapsed().as_millis());
+    }
+    drop(runtime.enter());
+    drop(world);
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    std::process::exit(i32::from(failed > 0));
+}
+
+fn missing(needs: Needs, level: Level) -> Option<&'static str> {
+    match (needs, level) {
+        (_, Level::Process) => Some("this host allows no user namespaces"),
+        (Needs::Limits, Level::UserNamespaces { limits: false }) => {
+            Some("this host gives us no control groups")
+        }
+        (Needs::Root, Level::UserNamespaces { .. }) => Some("needs root"),
+        _ => None,
+    }
 }

@@ -161,6 +161,9 @@ impl Program {
 
     /// In the child: becomes the program. Privileges go in the order in which each can still be given up.
     fn execute(&self, out: &OwnedFd, err: &OwnedFd, filter: &BpfProgram) -> Result<std::convert::Infallible> {
+        // The instance's own, so that not even this is a file of the host's.
+        let null = std::fs::File::open("/dev/null").step("standard input")?;
+        sys::redirect(&null.into(), 0).step("standard input")?;
         sys::redirect(out, 1).step("standard output")?;
         sys::redirect(err, 2).step("standard error")?;
         sys::cloexec_from(3);

@@ -8,7 +8,7 @@
 //! 5. `/proc` and `/sys` come last, so that no volume's target can lie in them.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -20,6 +20,9 @@ use crate::error::{Error, Result, Step};
 use crate::spec::{Access, InsideFile, Mount, MountKind, Sys, Writable};
 use crate::sys::{self, MountChange};
 use crate::wire::{Order, Source};
+
+/// How many links to nothing are followed: as many as the kernel follows on a path.
+const MAX_LINKS: usize = 40;
 
 /// Makes the root that an order describes the root of this process. `fds` are those that its sources number.
 pub(super) fn enter(order: &Order, fds: Vec<OwnedFd>, furniture: Furniture) -> Result<()> {
@@ -132,7 +135,7 @@ fn c_string(text: String) -> Result<std::ffi::CString> {
 }
 
 /// With both names the same, the old root is stacked on the new one, and is then detached.
-fn pivot() -> std::io::Result<()> {
+fn pivot() -> io::Result<()> {
     rustix::process::chdir("root")?;
     rustix::process::pivot_root(".", ".")?;
     rustix::mount::unmount(".", UnmountFlags::DETACH)?;
@@ -181,7 +184,7 @@ fn make_target(target: &str, kind: Target) -> Result<()> {
         return Ok(());
     }
     match kind {
-        Target::Directory => fs::create_dir_all(path).step("make the mount point"),
+        Target::Directory => make_directories(path, MAX_LINKS).step("make the mount point"),
         Target::File => {
             make_parents(path).step("make the mount point")?;
             fs::File::create(path).map(drop).step("make the mount point")
@@ -189,16 +192,34 @@ fn make_target(target: &str, kind: Target) -> Result<()> {
     }
 }
 
-fn make_parents(path: &Path) -> std::io::Result<()> {
-    path.parent().map_or(Ok(()), fs::create_dir_all)
+fn make_parents(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |parent| make_directories(parent, MAX_LINKS))
+}
+
+/// Makes a directory and those above it. A link to nothing is taken to mean that there should be something: images
+/// have links to what only a volume brings.
+fn make_directories(path: &Path, links_left: usize) -> io::Result<()> {
+    let error = match fs::create_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => error,
+        done => return done,
+    };
+    let dangling = path.ancestors().filter(|a| !a.exists()).find_map(|a| Some((a, fs::read_link(a).ok()?)));
+    match dangling {
+        Some((link, to)) if links_left > 0 => {
+            let to = link.parent().unwrap_or(Path::new("/")).join(to);
+            make_directories(&to, links_left - 1)?;
+            make_directories(path, links_left - 1)
+        }
+        _ => Err(error),
+    }
 }
 
 /// Writes a file anew: what was there, a link that leads elsewhere included, is not written through.
-fn put_file(file: &InsideFile) -> std::io::Result<()> {
+fn put_file(file: &InsideFile) -> io::Result<()> {
     let path = Path::new(&file.path);
     make_parents(path)?;
     match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let mut new = fs::OpenOptions::new().write(true).create_new(true).mode(file.mode).open(path)?;
