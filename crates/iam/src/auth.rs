@@ -165,7 +165,7 @@ impl Iam {
     ) -> Result<(AccountRecord, jwt::Claims), jwt::Fault> {
         let unverified = Unverified::parse(token)?;
         let account = self.find_account(unverified.issuer()).filter(|account| !account.disabled);
-        let account = account.ok_or(jwt::Fault::UnknownKey)?;
+        let account = account.ok_or(jwt::Fault::UnknownIssuer)?;
         let usable = |key: &crate::records::KeyRecord| {
             !key.disabled && key.after <= now + jwt::SKEW && now < key.before
         };
@@ -173,8 +173,8 @@ impl Iam {
         // Old libraries name no key: then any of the account's may have signed.
         let named = keys.iter().filter(|key| unverified.key_id.is_empty() || key.id == unverified.key_id);
         if !named.filter(|key| usable(key)).any(|key| unverified.is_by(&public(key))) {
-            let is_known = keys.iter().any(|key| key.id == unverified.key_id);
-            return Err(if is_known { jwt::Fault::Signature } else { jwt::Fault::UnknownKey });
+            // A key that was deleted made signatures that nobody's are now.
+            return Err(jwt::Fault::Signature);
         }
         let claims = unverified.signed_claims(now)?;
         let (issued, expires) = (claims.time("iat")?, claims.time("exp")?);

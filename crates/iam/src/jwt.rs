@@ -148,8 +148,8 @@ pub(crate) fn pem(label: &str, der: &[u8]) -> String {
 pub(crate) enum Fault {
     /// It is no token, or not of a kind that is taken here.
     Malformed,
-    /// No key of that id is known.
-    UnknownKey,
+    /// Nobody is known who could have signed it.
+    UnknownIssuer,
     /// The signature is not the key's.
     Signature,
     /// It is not valid yet.

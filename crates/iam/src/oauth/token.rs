@@ -45,7 +45,7 @@ impl From<Fault> for No {
     fn from(fault: Fault) -> Self {
         No::grant(match fault {
             Fault::Malformed => "Invalid JWT: Failed to parse the assertion.",
-            Fault::UnknownKey => "Invalid grant: account not found",
+            Fault::UnknownIssuer => "Invalid grant: account not found",
             Fault::Signature => "Invalid JWT Signature.",
             Fault::TooEarly | Fault::Expired | Fault::TooLong => {
                 "Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe. Check your \
