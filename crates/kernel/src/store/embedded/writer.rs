@@ -2,7 +2,8 @@
 
 use std::{
     sync::{Arc, PoisonError},
-    thread::{Builder, JoinHandle},
+    thread::{self, Builder, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -15,6 +16,10 @@ use crate::{
 
 /// The most transactions that share a commit.
 const GROUP_COUNT: usize = 512;
+/// The longest that a group waits for latecomers.
+const PATIENCE: Duration = Duration::from_micros(250);
+/// A group waits for latecomers this part of what its commit will take.
+const PATIENCE_PART: u32 = 8;
 
 /// A transaction and who waits for it.
 pub(super) struct Job {
@@ -28,7 +33,7 @@ pub(super) fn start(
     jobs: mpsc::Receiver<Job>,
     head: watch::Sender<Revision>,
 ) -> Result<JoinHandle<()>> {
-    let writer = Writer { shared, jobs, head, is_troubled: false };
+    let writer = Writer { shared, jobs, head, is_troubled: false, last: Pace::default() };
     Builder::new()
         .name("store".into())
         .stack_size(512 << 10)
@@ -42,27 +47,55 @@ struct Writer {
     head: watch::Sender<Revision>,
     /// Whether the last group failed: trouble is logged when it starts, not for every write.
     is_troubled: bool,
+    last: Pace,
+}
+
+/// How the last group went.
+#[derive(Default)]
+struct Pace {
+    count: usize,
+    took: Duration,
 }
 
 impl Writer {
     fn run(mut self) {
         let mut group = Vec::new();
         while self.jobs.blocking_recv_many(&mut group, GROUP_COUNT) > 0 {
+            self.gather(&mut group);
+            let started = Instant::now();
             let (txns, answers): (Vec<Txn>, Vec<_>) =
                 group.drain(..).map(|job| (job.txn, job.answer)).unzip();
-            if let Err(error) = self.check_room() {
-                self.refuse(answers, &error);
-                continue;
-            }
-            match self.commit(&txns) {
-                Ok(outcomes) => self.answer(answers, outcomes),
-                Err(error) => {
-                    self.recover();
-                    self.refuse(answers, &error);
-                }
-            }
+            self.carry_out(&txns, answers);
+            self.last = Pace { count: txns.len(), took: started.elapsed() };
         }
         self.shared.close();
+    }
+
+    /// Waits a moment for those who were in the last group and have just been answered: without this the first
+    /// of them would be written alone, and the others would wait for it.
+    fn gather(&mut self, group: &mut Vec<Job>) {
+        let patience = (self.last.took / PATIENCE_PART).min(PATIENCE);
+        let deadline = Instant::now() + patience;
+        while group.len() < self.last.count {
+            match self.jobs.try_recv() {
+                Ok(job) => group.push(job),
+                Err(_) if Instant::now() < deadline => thread::yield_now(),
+                Err(_) => break,
+            }
+        }
+    }
+
+    fn carry_out(&mut self, txns: &[Txn], answers: Vec<oneshot::Sender<Result<Outcome>>>) {
+        if let Err(error) = self.check_room() {
+            return self.refuse(answers, &error);
+        }
+        match self.commit(txns) {
+            Ok(outcomes) => self.answer(answers, outcomes),
+            Err(error) => {
+                self.recover();
+                self.refuse(answers, &error);
+            }
+        }
     }
 
     fn commit(&self, txns: &[Txn]) -> Result<Vec<Outcome>> {
