@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 use crate::{
     Error, Result, etag,
-    mirror::{Mirror, Record, Versioned},
+    mirror::{Mirror, Named, Record, Versioned},
     paging::Page,
     store::{Outcome, Store, Txn},
 };
@@ -143,7 +143,7 @@ impl<T: Record> Collection<T> {
         prefix: &str,
         page: &Page,
         is_wanted: impl FnMut(&str, &Versioned<T>) -> bool,
-    ) -> (Vec<(Arc<str>, Held<T>)>, String) {
+    ) -> (Vec<Named<T>>, String) {
         let found = self.mirror.scan(prefix, page.after(), page.size().saturating_add(1), is_wanted);
         page.cut(found, |(name, _)| name)
     }

@@ -11,7 +11,7 @@ use tokio::{sync::watch, task::AbortHandle};
 
 use super::{Change, OnChange, Record, Records, Versioned};
 use crate::{
-    Result,
+    Error, Result,
     store::{Entry, Event, Revision, Store, Watched},
 };
 
@@ -30,37 +30,48 @@ pub(super) struct Started {
 
 /// Fills the records and starts the task that follows.
 pub(super) async fn start<T: Record>(store: Arc<dyn Store>, records: Arc<Records<T>>) -> Result<Started> {
-    let loaded = load(&*store, &records.prefix).await?;
-    let (from, revision) = (loaded.from, loaded.to);
-    let changes = records.replace(loaded.entries)?;
-    records.report(&changes);
+    let Loaded { from, to, .. } = load(&*store, &records).await?;
     let (applied, seen_applied) = watch::channel(from);
     let (changed, seen_changed) = watch::channel(from);
     let feed = Feed { store, records, applied, changed };
     let task = tokio::spawn(feed.run(from)).abort_handle();
-    Ok(Started { task, applied: seen_applied, changed: seen_changed, revision })
+    Ok(Started { task, applied: seen_applied, changed: seen_changed, revision: to })
 }
 
-/// Everything under a prefix. Pages are read one after the other: what changes meanwhile, from `from` to
-/// `to`, is brought by the watch.
+/// What was found by reading everything. Pages are read one after the other: what changes meanwhile, from
+/// `from` to `to`, is brought by the watch.
 struct Loaded {
-    entries: Vec<Entry>,
     from: Revision,
     to: Revision,
-    is_complete: bool,
+    /// Whether anything differs from what was held before.
+    is_different: bool,
 }
 
-async fn load(store: &dyn Store, prefix: &str) -> Result<Loaded> {
-    let (entries, from) = store.range(prefix, "", PAGE).await?;
-    let mut loaded = Loaded { is_complete: entries.len() < PAGE, entries, from, to: from };
-    while !loaded.is_complete {
-        let after = loaded.entries.last().map_or("", |entry| entry.key.as_str());
-        let (page, revision) = store.range(prefix, after, PAGE).await?;
-        loaded.is_complete = page.len() < PAGE;
-        loaded.to = revision;
-        loaded.entries.extend(page);
+/// Reads everything under the prefix, page by page so that it is never in memory twice, and drops what is gone.
+async fn load<T: Record>(store: &dyn Store, records: &Records<T>) -> Result<Loaded> {
+    let mut gone: BTreeSet<Arc<str>> = records.read_order().keys().cloned().collect();
+    let mut after = String::new();
+    let mut loaded: Option<Loaded> = None;
+    loop {
+        let (page, to) = store.range(&records.prefix, &after, PAGE).await?;
+        let is_last = page.len() < PAGE;
+        after = page.last().map_or(after, |entry| entry.key.clone());
+        let mut updates: Vec<Update<T>> = records.decode_page(page)?;
+        for (name, _) in &updates {
+            gone.remove(name);
+        }
+        if is_last {
+            updates.extend(std::mem::take(&mut gone).into_iter().map(|name| (name, None)));
+        }
+        let changes = records.update(updates);
+        records.report(&changes);
+        let so_far = loaded.get_or_insert(Loaded { from: to, to, is_different: false });
+        (so_far.to, so_far.is_different) = (to, so_far.is_different || !changes.is_empty());
+        match loaded {
+            Some(loaded) if is_last => return Ok(loaded),
+            _ => {}
+        }
     }
-    Ok(loaded)
 }
 
 struct Feed<T> {
@@ -115,9 +126,11 @@ impl<T: Record> Feed<T> {
     }
 
     async fn reload(&self) -> Result<Revision> {
-        let loaded = load(&*self.store, &self.records.prefix).await?;
-        let changes = self.records.replace(loaded.entries)?;
-        self.finish(&changes, loaded.from);
+        let loaded = load(&*self.store, &self.records).await?;
+        if loaded.is_different {
+            self.changed.send_replace(loaded.from);
+        }
+        self.reached(loaded.from);
         Ok(loaded.from)
     }
 
@@ -133,6 +146,9 @@ impl<T: Record> Feed<T> {
         self.applied.send_if_modified(|applied| std::mem::replace(applied, revision) != revision);
     }
 }
+
+/// A name, and the record that it has from now on.
+type Update<T> = (Arc<str>, Option<Arc<Versioned<T>>>);
 
 /// Why following stopped.
 enum End {
@@ -156,22 +172,15 @@ impl<T: Record> Records<T> {
         }
     }
 
-    /// Makes the records those of a complete read.
-    fn replace(&self, entries: Vec<Entry>) -> Result<Vec<Change<T>>> {
-        let mut updates = BTreeMap::new();
-        for entry in entries {
-            let Some(name) = entry.key.strip_prefix(&*self.prefix) else { continue };
-            let value = T::from_stored(&entry.value).map_err(|e| {
-                crate::Error::new(e.code(), format!("{} ({})", e.message(), entry.key)).because(e)
-            })?;
-            let record = Versioned { value, revision: entry.revision, created: entry.created };
-            updates.insert(Arc::<str>::from(name), Some(Arc::new(record)));
-        }
-        let known: BTreeSet<Arc<str>> = self.read_order().keys().cloned().collect();
-        for gone in known {
-            updates.entry(gone).or_insert(None);
-        }
-        Ok(self.update(updates))
+    fn decode_page(&self, page: Vec<Entry>) -> Result<Vec<Update<T>>> {
+        page.into_iter().map(|entry| self.decode_entry(entry)).collect()
+    }
+
+    fn decode_entry(&self, entry: Entry) -> Result<Update<T>> {
+        let name = entry.key.strip_prefix(&*self.prefix).unwrap_or(&entry.key);
+        let record = decode(&entry.value, entry.revision, entry.created)
+            .map_err(|e| Error::new(e.code(), format!("{} ({})", e.message(), entry.key)).because(e))?;
+        Ok((name.into(), Some(record)))
     }
 
     /// Applies the events of one transaction.
@@ -197,7 +206,7 @@ impl<T: Record> Records<T> {
     }
 
     /// Changes the records, all of them before a listing sees any.
-    fn update(&self, updates: BTreeMap<Arc<str>, Option<Arc<Versioned<T>>>>) -> Vec<Change<T>> {
+    fn update(&self, updates: Vec<Update<T>>) -> Vec<Change<T>> {
         let mut in_order = self.in_order.write().unwrap_or_else(PoisonError::into_inner);
         let by_name = self.by_name.pin();
         let mut changes = Vec::with_capacity(updates.len());

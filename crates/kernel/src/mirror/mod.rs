@@ -110,6 +110,9 @@ impl<T> Deref for Versioned<T> {
     }
 }
 
+/// A record with its name.
+pub type Named<T> = (Arc<str>, Arc<Versioned<T>>);
+
 /// A record that appeared, changed or went away.
 #[derive(Clone, Debug)]
 pub struct Change<T> {
@@ -198,7 +201,7 @@ impl<T: Record> Mirror<T> {
 
     /// Up to `limit` records, in order, whose names start with `prefix` and come after `after` (empty: from the
     /// start).
-    pub fn range(&self, prefix: &str, after: &str, limit: usize) -> Vec<(Arc<str>, Arc<Versioned<T>>)> {
+    pub fn range(&self, prefix: &str, after: &str, limit: usize) -> Vec<Named<T>> {
         self.scan(prefix, after, limit, |_, _| true)
     }
 
@@ -209,7 +212,7 @@ impl<T: Record> Mirror<T> {
         after: &str,
         limit: usize,
         mut is_wanted: impl FnMut(&str, &Versioned<T>) -> bool,
-    ) -> Vec<(Arc<str>, Arc<Versioned<T>>)> {
+    ) -> Vec<Named<T>> {
         let in_order = self.records.in_order.read().unwrap_or_else(PoisonError::into_inner);
         let start = if after < prefix { Bound::Included(prefix) } else { Bound::Excluded(after) };
         // An empty position means the start, and no name is empty.
@@ -223,7 +226,7 @@ impl<T: Record> Mirror<T> {
     }
 
     /// All records, in order.
-    pub fn list(&self) -> Vec<(Arc<str>, Arc<Versioned<T>>)> {
+    pub fn list(&self) -> Vec<Named<T>> {
         self.range("", "", usize::MAX)
     }
 
