@@ -17,7 +17,7 @@ use kernel::{
 
 use crate::{
     conformance::{commit, put},
-    new_store, open, run,
+    new_dir, new_store, open, options, run,
 };
 
 /// Where a child of the kill test keeps its store.
@@ -89,7 +89,7 @@ fn nothing_acknowledged_is_lost_when_killed() {
 
 #[test]
 fn a_second_process_is_told_who_has_the_directory() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = new_dir();
     let mut child = start_child(dir.path());
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
     assert!(lines.any(|line| line.contains("safe ")));
@@ -103,7 +103,7 @@ fn a_second_process_is_told_who_has_the_directory() {
 
 #[test]
 fn a_newer_format_is_refused_and_left_alone() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = new_dir();
     drop(open(dir.path()));
     std::fs::write(dir.path().join("FORMAT"), "version 9\noldest-reader 8\n").unwrap();
     let refusal = Embedded::open(dir.path()).unwrap_err();
@@ -118,7 +118,7 @@ fn a_newer_format_is_refused_and_left_alone() {
 #[test]
 fn only_the_owner_can_look_inside() {
     use std::os::unix::fs::PermissionsExt;
-    let parent = tempfile::tempdir().unwrap();
+    let parent = new_dir();
     let dir = parent.path().join("state");
     let _store = open(&dir);
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -179,11 +179,11 @@ async fn increment(store: Arc<dyn Store>, times: usize) {
 
 #[test]
 fn old_events_are_compacted_by_count_and_by_size() {
-    let by_count = Options { keep_revisions: 80, ..Options::default() };
-    let by_size = Options { keep_bytes: 80_000, ..Options::default() };
+    let by_count = Options { keep_revisions: 80, ..options() };
+    let by_size = Options { keep_bytes: 80_000, ..options() };
     for options in [by_count, by_size] {
         run(async {
-            let dir = tempfile::tempdir().unwrap();
+            let dir = new_dir();
             let store = Embedded::open_with(dir.path(), options).unwrap();
             for number in 0..600 {
                 let txn = Txn::new().put(format!("k/{}", number % 5), vec![0; 900]);
@@ -231,11 +231,11 @@ fn watches_end_when_the_store_closes() {
 #[test]
 fn without_room_writes_are_refused_and_reads_go_on() {
     run(async {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = new_dir();
         let store = open(dir.path());
         put(&*store, "a", "1").await;
         drop(store);
-        let options = Options { reserve_bytes: u64::MAX, ..Options::default() };
+        let options = Options { reserve_bytes: u64::MAX, ..options() };
         let store = Embedded::open_with(dir.path(), options).unwrap();
         let started = Instant::now();
         let refusal = store.txn(Txn::new().put("a", "2")).await.unwrap_err();

@@ -6,6 +6,9 @@
 //! - `mirrors`: mirrors and collections over a real store.
 //! - `operations`: long-running operations, restarts included.
 
+// A failed expectation is how a test fails.
+#![allow(clippy::unwrap_used)]
+
 mod conformance;
 mod durability;
 mod mirrors;
@@ -14,17 +17,28 @@ mod operations;
 
 use std::{path::Path, sync::Arc};
 
-use kernel::store::{Embedded, Store};
+use kernel::store::{Embedded, Store, embedded::Options};
+use tempfile::TempDir;
+
+/// A new directory, in memory where that is possible: waiting for a disk proves nothing here. It may be on a
+/// small file system.
+fn new_dir() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
 
 /// A store in a new directory, which goes away with the first value.
-fn new_store() -> (tempfile::TempDir, Arc<dyn Store>) {
-    let dir = tempfile::tempdir().unwrap();
+fn new_store() -> (TempDir, Arc<dyn Store>) {
+    let dir = new_dir();
     let store = open(dir.path());
     (dir, store)
 }
 
+fn options() -> Options {
+    Options { reserve_bytes: 0, ..Options::default() }
+}
+
 fn open(dir: &Path) -> Arc<dyn Store> {
-    Arc::new(Embedded::open(dir).unwrap())
+    Arc::new(Embedded::open_with(dir, options()).unwrap())
 }
 
 fn run<F: Future>(future: F) -> F::Output {

@@ -13,7 +13,7 @@ use kernel::{
     store::{Embedded, Outcome, Store, Txn, embedded::Options},
 };
 
-use crate::{conformance::commit, new_store, run};
+use crate::{conformance::commit, new_dir, new_store, options, run};
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct Note {
@@ -127,15 +127,14 @@ fn changes_arrive_transaction_by_transaction_before_the_write_returns() {
 fn a_mirror_that_was_left_behind_reads_everything_again() {
     let single = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     single.block_on(async {
-        let dir = tempfile::tempdir().unwrap();
-        let options = Options { keep_revisions: 10, ..Options::default() };
+        let dir = new_dir();
+        let options = Options { keep_revisions: 10, ..options() };
         let store: Arc<dyn Store> = Arc::new(Embedded::open_with(dir.path(), options).unwrap());
         commit(&*store, Txn::new().put("notes/gone", note("x").to_stored())).await;
         let notes = Mirror::<Note>::open(store.clone(), "notes/").await.unwrap();
         commit(&*store, Txn::new().delete("notes/gone")).await;
         // Large values push the changes out of memory, and the feed cannot run while this thread blocks.
         let rounds: Vec<_> = (0..40).map(|i| Txn::new().put("big", vec![i; 400_000])).collect();
-        let handle = tokio::runtime::Handle::current();
         let writer = store.clone();
         let blocked = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -146,7 +145,6 @@ fn a_mirror_that_was_left_behind_reads_everything_again() {
             });
         });
         blocked.join().unwrap();
-        drop(handle);
         notes.commit(Txn::new().put("notes/last", note("y").to_stored())).await.unwrap();
         assert!(notes.get("gone").is_none());
         assert_eq!(notes.get("last").unwrap().text, "y");

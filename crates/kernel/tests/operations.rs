@@ -118,7 +118,7 @@ fn a_start_happens_with_its_changes_or_not_at_all() {
 
 #[test]
 fn after_a_restart_operations_are_resumed_or_failed() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = crate::new_dir();
     let start = async |operations: &Operations, kind, memo: &'static str| {
         let plan = Plan::new(PARENT, kind).metadata(text("half done")).memo(memo);
         operations.start(plan, |_| std::future::pending()).await.unwrap().name

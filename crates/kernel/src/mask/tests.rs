@@ -99,8 +99,7 @@ fn members_of_a_oneof_replace_each_other() {
 
 #[test]
 fn paths_go_into_messages() {
-    let scaling =
-        |min, max| RevisionScaling { min_instance_count: min, max_instance_count: max, ..Default::default() };
+    let scaling = |min, max| RevisionScaling { min_instance_count: min, max_instance_count: max };
     let service = |scaling| Service {
         template: Some(RevisionTemplate { scaling, service_account: "sa".into(), ..Default::default() }),
         ..Default::default()

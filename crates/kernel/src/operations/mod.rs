@@ -26,6 +26,8 @@
 //! Left out: operations that other processes work on; the store would carry them, but a cancellation would not
 //! reach them.
 
+mod stored;
+
 use std::{
     collections::HashMap,
     fmt,
@@ -33,21 +35,18 @@ use std::{
     time::Duration,
 };
 
-use apis::google::{
-    longrunning::{Operation, operation},
-    rpc::Status,
-};
+use apis::google::{longrunning::Operation, rpc::Status};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use bytes::Bytes;
 use prost::Message;
-use prost_types::{Any, Timestamp};
+use prost_types::Any;
 use tokio::{sync::oneshot, time::Instant};
 
+use self::stored::{Failure, Stored, ended_at, is_done, to_operation, unended};
 use crate::{
     Code, Error, Result,
     clock::Clock,
     collection::{Collection, Held, Wording},
-    mirror::Record,
     paging::Page,
     store::{Store, Txn},
 };
@@ -58,40 +57,6 @@ const KEEP: usize = 5_000;
 const KEEP_SECONDS: i64 = 30 * 24 * 3600;
 /// How long to wait before the end of an operation is stored again, when the store refused it.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// What is stored of an operation.
-#[derive(Clone, PartialEq, Message)]
-struct Stored {
-    #[prost(string, tag = "1")]
-    kind: String,
-    #[prost(message, optional, tag = "2")]
-    metadata: Option<Any>,
-    #[prost(bytes = "bytes", tag = "3")]
-    memo: Bytes,
-    #[prost(message, optional, tag = "4")]
-    started: Option<Timestamp>,
-    #[prost(message, optional, tag = "5")]
-    ended: Option<Timestamp>,
-    #[prost(message, optional, tag = "6")]
-    response: Option<Any>,
-    #[prost(message, optional, tag = "7")]
-    failure: Option<Failure>,
-}
-
-/// Why an operation failed.
-#[derive(Clone, PartialEq, Message)]
-struct Failure {
-    #[prost(int32, tag = "1")]
-    code: i32,
-    #[prost(string, tag = "2")]
-    message: String,
-    #[prost(message, repeated, tag = "3")]
-    details: Vec<Any>,
-}
-
-impl Record for Stored {
-    const FORMAT: u8 = 1;
-}
 
 /// What an operation starts with.
 #[derive(Clone, Debug)]
@@ -465,35 +430,6 @@ fn wording() -> Wording {
 
 fn cancelled() -> Error {
     Error::new(Code::Cancelled, "The operation was cancelled.")
-}
-
-fn is_done(stored: &Stored) -> bool {
-    stored.ended.is_some()
-}
-
-fn ended_at(stored: &Stored) -> i64 {
-    stored.ended.as_ref().map_or(i64::MAX, |ended| ended.seconds)
-}
-
-/// Changes an operation that has not ended.
-fn unended(stored: &mut Stored, change: impl FnOnce(&mut Stored)) -> Result<()> {
-    if is_done(stored) {
-        return Err(Error::precondition("The operation has ended."));
-    }
-    change(stored);
-    Ok(())
-}
-
-fn to_operation(name: &str, stored: &Stored) -> Operation {
-    let failure = stored.failure.clone().map(|Failure { code, message, details }| {
-        operation::Result::Error(Status { code, message, details })
-    });
-    Operation {
-        name: name.to_owned(),
-        metadata: stored.metadata.clone(),
-        done: is_done(stored),
-        result: failure.or_else(|| stored.response.clone().map(operation::Result::Response)),
-    }
 }
 
 /// A random id in the form of a UUID, version 4.
