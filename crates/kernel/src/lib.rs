@@ -10,6 +10,7 @@ pub mod clock;
 pub mod collection;
 pub mod error;
 pub mod etag;
+pub mod filter;
 pub mod mask;
 pub mod method;
 pub mod mirror;
@@ -18,6 +19,7 @@ pub mod operations;
 pub mod paging;
 pub mod ports;
 pub mod store;
+pub mod time;
 
 pub use call::{Caller, Principal};
 pub use error::{Code, Error, Result};

@@ -14,12 +14,12 @@ use kernel::{
     mirror::Record,
     ports::{Policies, Project, Projects},
     store::Store,
+    time::Micros,
 };
 
 use crate::{
     names::{Pick, SecretPath, VersionPath},
     record::{self, GoneRecord, SecretRecord, State, VersionRecord},
-    time::Micros,
     vault::{IfMissing, Vault},
 };
 

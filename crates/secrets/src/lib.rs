@@ -23,11 +23,9 @@
 
 mod api;
 mod engine;
-mod filter;
 mod names;
 mod record;
 mod rules;
-mod time;
 mod vault;
 
 pub use api::methods;

@@ -16,9 +16,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use kernel::{mirror::Record, store::Key};
-
-use crate::time::Micros;
+use kernel::{mirror::Record, store::Key, time::Micros};
 
 /// Where secrets lie, by name.
 pub(crate) const NAMED: &str = "secrets/named/";

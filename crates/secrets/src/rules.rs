@@ -3,12 +3,11 @@
 //! The limits are those of the reference (`google.cloud.secretmanager.v1`, quotas page). Each check names the
 //! field that is wrong. Whether an alias points at a version that exists is state, and asked by the engine.
 
-use kernel::{Error, Result};
+use kernel::{Error, Result, time::Micros};
 
 use crate::{
     names,
     record::{Rotation, Settings},
-    time::Micros,
 };
 
 /// The most bytes in a payload.

@@ -6,14 +6,16 @@ use apis::google::cloud::secretmanager::v1::{
     replication_status::{self, user_managed_status::ReplicaStatus},
     secret::Expiration,
 };
-use kernel::{Error, Result};
+use kernel::{
+    Error, Result,
+    time::{Micros, from_duration, from_timestamp},
+};
 use prost_types::{Duration, FieldMask, Timestamp};
 
 use crate::{
     engine::{FoundSecret, FoundVersion},
     record::{self, SecretRecord, Settings, State},
     rules::Field,
-    time::{Micros, from_duration, from_timestamp},
 };
 
 /// What a caller chose, as the engine keeps it. Whether it is allowed is checked later.

@@ -2,16 +2,16 @@
 
 use kernel::{
     Result,
+    filter::{Filter, Filterable, Kind, Value},
     paging::{Limits, Page},
     ports::Project,
+    time::Micros,
 };
 
 use super::{FoundSecret, FoundVersion, Secrets};
 use crate::{
-    filter::{Filter, Filterable, Kind, Value},
     names::SecretPath,
     record::{self, Settings, State},
-    time::Micros,
 };
 
 /// Page sizes: the reference caps them at 25,000 and leaves the usual one to the server.

@@ -5,6 +5,7 @@ use kernel::{
     Code, Error, Result,
     mirror::{Record, Versioned},
     store::Txn,
+    time::Micros,
 };
 use zeroize::Zeroizing;
 
@@ -13,7 +14,6 @@ use crate::{
     names::{Pick, SecretPath, VersionPath},
     record::{self, SecretRecord, State, VersionRecord},
     rules,
-    time::Micros,
 };
 
 /// The largest ciphertext, in bytes, that is kept in memory with its version: 4 KiB and the tag.

@@ -1,16 +1,14 @@
-//! The filters of the list methods.
-//!
-//! The language is Google's AIP-160 as Secret Manager documents it: `name:asecret OR name:bsecret`,
+//! The filters of list methods: Google's AIP-160, such as `name:asecret OR name:bsecret`,
 //! `labels.env=prod AND NOT rotation:*`, `state:(ENABLED OR DISABLED)`, `create_time>2026-01-01T00:00:00Z`.
+//!
 //! `OR` binds tighter than `AND`, terms side by side mean `AND`, `:` asks whether a field has a value (text is
 //! searched, whatever its case) and `=` whether it is that value (with `*` for anything at either end).
 //!
 //! A filter is typed while it is read: an unknown field, or a time that is none, is an error even where
-//! nothing is listed, and asking an item cannot fail. Regular expressions are declined, as Google declines them.
+//! nothing is listed, and asking an item cannot fail. Declined: functions, and regular expressions, which
+//! Google declines too. A product whose filters are another language (Logging) has its own.
 
-use kernel::{Error, Result};
-
-use crate::time::Micros;
+use crate::{Error, Result, time::Micros};
 
 mod parse;
 
@@ -21,7 +19,7 @@ const MAX_DEPTH: usize = 32;
 
 /// What kind of value a field holds, which decides how it compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// Text.
     Text,
     /// A resource's name: sought in its last id, which items answer for as the field `id`, or in the whole of
@@ -37,7 +35,7 @@ pub(crate) enum Kind {
 
 /// A value of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Value<'a> {
+pub enum Value<'a> {
     /// Text, or a name.
     Text(&'a str),
     /// A moment, or a length of time.
@@ -47,7 +45,7 @@ pub(crate) enum Value<'a> {
 }
 
 /// Something that filters can be asked of.
-pub(crate) trait Filterable {
+pub trait Filterable {
     /// The kind of the field at a path, such as `["labels", "env"]`; `None` when there is no such field.
     fn kind(path: &[&str]) -> Option<Kind>;
     /// Hands each value the field has to `see`, until that returns true; says whether it did.
@@ -56,20 +54,23 @@ pub(crate) trait Filterable {
 
 /// A filter that has been read and found right.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Filter {
+pub struct Filter(Node);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Node {
     /// Every one of these holds; all items, when there are none.
-    All(Vec<Filter>),
+    All(Vec<Node>),
     /// At least one of these holds.
-    Any(Vec<Filter>),
+    Any(Vec<Node>),
     /// This does not hold.
-    Not(Box<Filter>),
+    Not(Box<Node>),
     /// A field has such a value.
     Field(Vec<String>, Test),
 }
 
 /// What is asked of a field's values.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Test {
+enum Test {
     /// That there is one.
     Present,
     /// That one contains this text, whatever its case. In lowercase.
@@ -84,7 +85,7 @@ pub(crate) enum Test {
 
 /// How two values compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Order {
+enum Order {
     /// The same.
     Equal,
     /// Before.
@@ -99,7 +100,7 @@ pub(crate) enum Order {
 
 /// Text with `*` for anything, at either end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Pattern {
+struct Pattern {
     text: String,
     open_start: bool,
     open_end: bool,
@@ -110,20 +111,26 @@ impl Filter {
     ///
     /// # Errors
     /// `INVALID_ARGUMENT`, saying where and what, for anything that is no filter over such items.
-    pub(crate) fn parse<T: Filterable>(text: &str) -> Result<Filter> {
+    pub fn parse<T: Filterable>(text: &str) -> Result<Filter> {
         if text.len() > MAX_LENGTH {
             return Err(invalid(format!("longer than {MAX_LENGTH} bytes")));
         }
-        parse::filter(text, T::kind).map_err(invalid)
+        parse::filter(text, T::kind).map(Filter).map_err(invalid)
     }
 
     /// Whether an item passes.
-    pub(crate) fn matches<T: Filterable>(&self, item: &T) -> bool {
+    pub fn matches<T: Filterable>(&self, item: &T) -> bool {
+        self.0.matches(item)
+    }
+}
+
+impl Node {
+    fn matches<T: Filterable>(&self, item: &T) -> bool {
         match self {
-            Filter::All(parts) => parts.iter().all(|part| part.matches(item)),
-            Filter::Any(parts) => parts.iter().any(|part| part.matches(item)),
-            Filter::Not(part) => !part.matches(item),
-            Filter::Field(path, test) => {
+            Node::All(parts) => parts.iter().all(|part| part.matches(item)),
+            Node::Any(parts) => parts.iter().any(|part| part.matches(item)),
+            Node::Not(part) => !part.matches(item),
+            Node::Field(path, test) => {
                 let path: Vec<&str> = path.iter().map(String::as_str).collect();
                 item.any(&path, &mut |value| test.holds(&value))
             }
@@ -327,11 +334,11 @@ mod tests {
         fn a_quoted_value_is_found_as_it_is(value in "[^*]{1,30}") {
             let quoted = value.replace('\\', "\\\\").replace('"', "\\\"");
             let filter = Filter::parse::<Item>(&format!("labels.env=\"{quoted}\"")).unwrap();
-            let wanted = Filter::Field(
+            let wanted = Node::Field(
                 vec!["labels".into(), "env".into()],
                 Test::Is(Pattern { text: value, open_start: false, open_end: false }),
             );
-            prop_assert_eq!(filter, wanted);
+            prop_assert_eq!(filter, Filter(wanted));
         }
     }
 }

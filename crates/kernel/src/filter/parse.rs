@@ -1,6 +1,6 @@
 //! From text to a filter, by recursive descent: one function for each level of binding.
 
-use super::{Filter, Kind, MAX_DEPTH, Order, Pattern, Test};
+use super::{Kind, MAX_DEPTH, Node, Order, Pattern, Test};
 use crate::time::{Micros, parse_duration, parse_time};
 
 /// What is wrong with a filter, as the end of a sentence.
@@ -10,10 +10,10 @@ type Outcome<T> = std::result::Result<T, String>;
 type Kinds = fn(&[&str]) -> Option<Kind>;
 
 /// Reads a whole filter.
-pub(super) fn filter(text: &str, kinds: Kinds) -> Outcome<Filter> {
+pub(super) fn filter(text: &str, kinds: Kinds) -> Outcome<Node> {
     let mut parser = Parser { rest: text.trim(), kinds, depth: 0 };
     if parser.rest.is_empty() {
-        return Ok(Filter::All(Vec::new()));
+        return Ok(Node::All(Vec::new()));
     }
     let filter = parser.conjunction(&Subject::Open)?;
     match parser.rest.chars().next() {
@@ -45,36 +45,36 @@ enum Operator {
 
 impl Parser<'_> {
     /// `a AND b`, or side by side: `a b`.
-    fn conjunction(&mut self, subject: &Subject) -> Outcome<Filter> {
+    fn conjunction(&mut self, subject: &Subject) -> Outcome<Node> {
         let mut parts = vec![self.disjunction(subject)?];
         loop {
             let joined = self.keyword("AND");
             if !joined && (self.rest.is_empty() || self.rest.starts_with(')')) {
-                return Ok(one_or(parts, Filter::All));
+                return Ok(one_or(parts, Node::All));
             }
             parts.push(self.disjunction(subject)?);
         }
     }
 
     /// `a OR b`.
-    fn disjunction(&mut self, subject: &Subject) -> Outcome<Filter> {
+    fn disjunction(&mut self, subject: &Subject) -> Outcome<Node> {
         let mut parts = vec![self.term(subject)?];
         while self.keyword("OR") {
             parts.push(self.term(subject)?);
         }
-        Ok(one_or(parts, Filter::Any))
+        Ok(one_or(parts, Node::Any))
     }
 
     /// `NOT a`, `-a` or `a`.
-    fn term(&mut self, subject: &Subject) -> Outcome<Filter> {
+    fn term(&mut self, subject: &Subject) -> Outcome<Node> {
         if self.keyword("NOT") || (matches!(subject, Subject::Open) && self.take("-")) {
-            return Ok(Filter::Not(Box::new(self.simple(subject)?)));
+            return Ok(Node::Not(Box::new(self.simple(subject)?)));
         }
         self.simple(subject)
     }
 
     /// `( … )`, `field:value`, or inside `field:( … )` a value.
-    fn simple(&mut self, subject: &Subject) -> Outcome<Filter> {
+    fn simple(&mut self, subject: &Subject) -> Outcome<Node> {
         if self.take("(") {
             return self.group(subject);
         }
@@ -87,7 +87,7 @@ impl Parser<'_> {
         }
     }
 
-    fn group(&mut self, subject: &Subject) -> Outcome<Filter> {
+    fn group(&mut self, subject: &Subject) -> Outcome<Node> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
             return Err(format!("parentheses are more than {MAX_DEPTH} deep"));
@@ -97,7 +97,7 @@ impl Parser<'_> {
         if self.take(")") { Ok(inner) } else { Err("a ')' is missing".to_owned()) }
     }
 
-    fn restriction(&mut self) -> Outcome<Filter> {
+    fn restriction(&mut self) -> Outcome<Node> {
         if self.starts_keyword() {
             return Err("a term is missing".to_owned());
         }
@@ -218,7 +218,7 @@ struct Word {
     quoted: bool,
 }
 
-fn one_or(mut parts: Vec<Filter>, many: fn(Vec<Filter>) -> Filter) -> Filter {
+fn one_or(mut parts: Vec<Node>, many: fn(Vec<Node>) -> Node) -> Node {
     match parts.len() {
         1 => parts.remove(0),
         _ => many(parts),
@@ -239,20 +239,20 @@ fn known_field(path: Vec<String>, kinds: Kinds) -> Outcome<(Vec<String>, Kind)> 
 }
 
 /// A word alone is sought in the name.
-fn bare(path: &[String], kinds: Kinds) -> Outcome<Filter> {
+fn bare(path: &[String], kinds: Kinds) -> Outcome<Node> {
     let (name, kind) = known_field(vec!["name".to_owned()], kinds)?;
     test(name, kind, Operator::Has, &Word { text: path.join("."), quoted: false })
 }
 
-fn test(path: Vec<String>, kind: Kind, operator: Operator, value: &Word) -> Outcome<Filter> {
+fn test(path: Vec<String>, kind: Kind, operator: Operator, value: &Word) -> Outcome<Node> {
     let path = if kind == Kind::Name && !value.text.contains('/') { vec!["id".to_owned()] } else { path };
-    let field = |test| Filter::Field(path, test);
+    let field = |test| Node::Field(path, test);
     if operator == Operator::Has && value.text == "*" && !value.quoted {
         return Ok(field(Test::Present));
     }
     match (kind, operator) {
         (Kind::Presence, _) => Err("of a message only its presence can be asked, with ':*'".to_owned()),
-        (_, Operator::Differ) => Ok(Filter::Not(Box::new(field(compare(kind, Order::Equal, value)?)))),
+        (_, Operator::Differ) => Ok(Node::Not(Box::new(field(compare(kind, Order::Equal, value)?)))),
         (_, Operator::Compare(order)) => Ok(field(compare(kind, order, value)?)),
         (Kind::Text | Kind::Name, Operator::Has) => Ok(field(Test::Contains(sought(value).to_lowercase()))),
         (Kind::Time | Kind::Duration, Operator::Has) => Ok(field(compare(kind, Order::Equal, value)?)),

@@ -6,7 +6,7 @@ use prost_types::{Duration, Timestamp};
 
 /// Microseconds: since 1970 for a moment, else in all. Nothing here lies before 1970.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Micros(pub(crate) u64);
+pub struct Micros(pub u64);
 
 const SECOND: u64 = 1_000_000;
 /// The last second that `google.protobuf.Timestamp` allows: the end of the year 9999.
@@ -14,12 +14,12 @@ const LAST_SECOND: u64 = 253_402_300_799;
 
 impl Micros {
     /// A length of time, or a moment, in whole seconds.
-    pub(crate) const fn seconds(seconds: u64) -> Self {
+    pub const fn seconds(seconds: u64) -> Self {
         Micros(seconds * SECOND)
     }
 
     /// This much later, and at the latest as late as Google's timestamps go.
-    pub(crate) fn later(self, by: Micros) -> Self {
+    pub fn later(self, by: Micros) -> Self {
         Micros(self.0.saturating_add(by.0).min(LAST_SECOND * SECOND))
     }
 }
@@ -43,26 +43,26 @@ impl From<Micros> for Duration {
 }
 
 /// The moment in a timestamp; `None` when it is out of the range that Google allows or before 1970.
-pub(crate) fn from_timestamp(time: &Timestamp) -> Option<Micros> {
+pub fn from_timestamp(time: &Timestamp) -> Option<Micros> {
     let seconds = u64::try_from(time.seconds).ok().filter(|seconds| *seconds <= LAST_SECOND)?;
     join(seconds, time.nanos)
 }
 
 /// The length in a duration; `None` when it is negative or out of the range that Google allows.
-pub(crate) fn from_duration(duration: &Duration) -> Option<Micros> {
+pub fn from_duration(duration: &Duration) -> Option<Micros> {
     let seconds = u64::try_from(duration.seconds).ok().filter(|seconds| *seconds <= 315_576_000_000)?;
     join(seconds, duration.nanos)
 }
 
 /// Reads RFC 3339, such as `2026-01-31T12:00:00Z`.
-pub(crate) fn parse_time(text: &str) -> Option<Micros> {
+pub fn parse_time(text: &str) -> Option<Micros> {
     // The reader takes any length of digits; nothing that long is a time.
     let plausible = text.len() <= 40 && text.starts_with(|c: char| c.is_ascii_digit());
     plausible.then(|| Timestamp::from_str(text).ok())?.as_ref().and_then(from_timestamp)
 }
 
 /// Reads seconds, such as `3600s` or `0.5s`.
-pub(crate) fn parse_duration(text: &str) -> Option<Micros> {
+pub fn parse_duration(text: &str) -> Option<Micros> {
     let plausible = text.len() <= 40 && text.starts_with(|c: char| c.is_ascii_digit());
     plausible.then(|| Duration::from_str(text).ok())?.as_ref().and_then(from_duration)
 }
