@@ -65,7 +65,7 @@ pub fn encode(
     options: &Options<'_>,
     out: &mut Vec<u8>,
 ) -> Result<(), Malformed> {
-    out.reserve(bytes.len() * 2);
+    out.reserve(bytes.len() * 3 + 64);
     let mut encoder = Encoder::new(out, options);
     encoder.message(message, bytes, Selection::of(options.fields))?;
     if options.layout == Layout::Pretty {
@@ -92,7 +92,7 @@ impl<'o> Encoder<'o> {
     /// Writes behind what is in `out`.
     pub(crate) fn new(out: &'o mut Vec<u8>, options: &Options<'_>) -> Self {
         let text = Text::new(out, options.layout);
-        Encoder { text, enums: options.enums, records: Vec::new(), depth: 0 }
+        Encoder { text, enums: options.enums, records: Vec::with_capacity(64), depth: 0 }
     }
 
     /// Notes the fields of a message, sorted by number, in the order they came within one.
@@ -200,6 +200,9 @@ impl<'o> Encoder<'o> {
         group: &Range<usize>,
         all: &Range<usize>,
     ) -> Option<u32> {
+        if group == all {
+            return Some(0);
+        }
         let records = self.records.get(all.clone()).unwrap_or_default();
         let others = records.iter().filter(|record| {
             record.number != field.number()

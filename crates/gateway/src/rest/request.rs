@@ -66,7 +66,7 @@ fn body_bytes(input: Message, rule: &str, body: &[u8], limits: Limits) -> Result
 }
 
 /// The fields on a path such as `secret.replication`; what is not found is the error.
-fn find<'p>(input: Message, path: &'p str) -> Result<Vec<Field>, &'p str> {
+fn find(input: Message, path: &str) -> Result<Vec<Field>, &str> {
     let mut fields = Vec::with_capacity(2);
     let mut inside = Some(input);
     for name in path.split('.') {
