@@ -1,0 +1,468 @@
+//! What is stored of services and revisions.
+//!
+//! The records are ours, not Google's request types: both forms of the API (v2 and the Knative form) are read
+//! into them and written from them, and an older haar that rewrites a record keeps what it does not know out of
+//! harm's way by refusing newer data directories. Field numbers are never used again.
+
+use std::collections::BTreeMap;
+
+use prost::{Enumeration, Message, Oneof};
+use prost_types::Timestamp;
+
+/// A service: what was asked for, and what has become of it.
+#[derive(Clone, PartialEq, Message)]
+pub struct Service {
+    /// The project's id.
+    #[prost(string, tag = "1")]
+    pub project: String,
+    /// The region, such as `us-central1`.
+    #[prost(string, tag = "2")]
+    pub region: String,
+    /// The service's own name.
+    #[prost(string, tag = "3")]
+    pub name: String,
+    /// A UUID that no other service ever has.
+    #[prost(string, tag = "4")]
+    pub uid: String,
+    /// Counts changes of what is asked for.
+    #[prost(int64, tag = "5")]
+    pub generation: i64,
+    /// When it was made.
+    #[prost(message, optional, tag = "6")]
+    pub created: Option<Timestamp>,
+    /// When it was last changed.
+    #[prost(message, optional, tag = "7")]
+    pub updated: Option<Timestamp>,
+    /// Who made it, by e-mail address.
+    #[prost(string, tag = "8")]
+    pub creator: String,
+    /// Who last changed it.
+    #[prost(string, tag = "9")]
+    pub last_modifier: String,
+    /// People's labels.
+    #[prost(btree_map = "string, string", tag = "10")]
+    pub labels: BTreeMap<String, String>,
+    /// People's annotations; the system's own are fields of their own.
+    #[prost(btree_map = "string, string", tag = "11")]
+    pub annotations: BTreeMap<String, String>,
+    /// A sentence for people.
+    #[prost(string, tag = "12")]
+    pub description: String,
+    /// From where requests may come.
+    #[prost(enumeration = "Ingress", tag = "13")]
+    pub ingress: i32,
+    /// Whether anybody may call it, whatever its policy says.
+    #[prost(bool, tag = "14")]
+    pub invoker_iam_disabled: bool,
+    /// Whether it has no address of its own.
+    #[prost(bool, tag = "15")]
+    pub default_uri_disabled: bool,
+    /// Audiences accepted in identity tokens, besides its address.
+    #[prost(string, repeated, tag = "16")]
+    pub custom_audiences: Vec<String>,
+    /// What its next revision is made of.
+    #[prost(message, optional, tag = "17")]
+    pub template: Option<Template>,
+    /// Where requests should go. Empty: all to the latest revision.
+    #[prost(message, repeated, tag = "18")]
+    pub traffic: Vec<Traffic>,
+    /// Instances over all revisions that are kept; Cloud Run's service-level scaling.
+    #[prost(message, optional, tag = "19")]
+    pub scaling: Option<Scaling>,
+    /// What made the last change, such as `gcloud`, and its version.
+    #[prost(string, tag = "20")]
+    pub client: String,
+    /// See `client`.
+    #[prost(string, tag = "21")]
+    pub client_version: String,
+    /// `run.googleapis.com/launch-stage` as v2 numbers it.
+    #[prost(int32, tag = "22")]
+    pub launch_stage: i32,
+
+    /// The generation that the rest speaks of.
+    #[prost(int64, tag = "30")]
+    pub observed_generation: i64,
+    /// The newest revision.
+    #[prost(string, tag = "31")]
+    pub latest_created: String,
+    /// The newest revision that could serve.
+    #[prost(string, tag = "32")]
+    pub latest_ready: String,
+    /// Where requests really go.
+    #[prost(message, repeated, tag = "33")]
+    pub serving: Vec<Traffic>,
+    /// Whether all is as asked for.
+    #[prost(message, optional, tag = "34")]
+    pub ready: Option<Condition>,
+    /// Whether its latest revision could serve.
+    #[prost(message, optional, tag = "35")]
+    pub configurations_ready: Option<Condition>,
+    /// Whether requests go where they should.
+    #[prost(message, optional, tag = "36")]
+    pub routes_ready: Option<Condition>,
+    /// The number that the next generated revision name gets.
+    #[prost(uint32, tag = "37")]
+    pub next_revision: u32,
+    /// The operation that is carrying out the last change.
+    #[prost(string, tag = "38")]
+    pub operation: String,
+}
+
+/// A revision: a template that was frozen, and whether it can serve.
+#[derive(Clone, PartialEq, Message)]
+pub struct Revision {
+    /// The project's id.
+    #[prost(string, tag = "1")]
+    pub project: String,
+    /// The region.
+    #[prost(string, tag = "2")]
+    pub region: String,
+    /// The service it belongs to.
+    #[prost(string, tag = "3")]
+    pub service: String,
+    /// Its own name.
+    #[prost(string, tag = "4")]
+    pub name: String,
+    /// A UUID.
+    #[prost(string, tag = "5")]
+    pub uid: String,
+    /// The generation of the service that made it.
+    #[prost(int64, tag = "6")]
+    pub service_generation: i64,
+    /// When it was made.
+    #[prost(message, optional, tag = "7")]
+    pub created: Option<Timestamp>,
+    /// When its state last changed.
+    #[prost(message, optional, tag = "8")]
+    pub updated: Option<Timestamp>,
+    /// Who made it.
+    #[prost(string, tag = "9")]
+    pub creator: String,
+    /// What it runs.
+    #[prost(message, optional, tag = "10")]
+    pub template: Option<Template>,
+    /// The digest of each container's image, in the containers' order, found when the revision was made: a tag
+    /// that moves later never changes a revision.
+    #[prost(string, repeated, tag = "11")]
+    pub image_digests: Vec<String>,
+    /// Whether it can serve.
+    #[prost(message, optional, tag = "12")]
+    pub ready: Option<Condition>,
+    /// The service's UID, for owner references.
+    #[prost(string, tag = "13")]
+    pub service_uid: String,
+}
+
+/// What instances are made of.
+#[derive(Clone, PartialEq, Message)]
+pub struct Template {
+    /// The name that the revision shall have; empty: one is generated.
+    #[prost(string, tag = "1")]
+    pub revision: String,
+    /// People's labels.
+    #[prost(btree_map = "string, string", tag = "2")]
+    pub labels: BTreeMap<String, String>,
+    /// People's annotations, and those of the platform that have no meaning here but must come back.
+    #[prost(btree_map = "string, string", tag = "3")]
+    pub annotations: BTreeMap<String, String>,
+    /// How many instances.
+    #[prost(message, optional, tag = "4")]
+    pub scaling: Option<Scaling>,
+    /// How long a request may take, in seconds.
+    #[prost(uint32, tag = "5")]
+    pub timeout_seconds: u32,
+    /// The account that instances run as, by e-mail address. Never empty once stored.
+    #[prost(string, tag = "6")]
+    pub service_account: String,
+    /// The containers; exactly one has a port.
+    #[prost(message, repeated, tag = "7")]
+    pub containers: Vec<Container>,
+    /// How many requests an instance takes at once.
+    #[prost(uint32, tag = "8")]
+    pub concurrency: u32,
+    /// Whether a client's requests go to the same instance while they can.
+    #[prost(bool, tag = "9")]
+    pub session_affinity: bool,
+    /// The execution environment as v2 numbers it: 0 unspecified, 1 first, 2 second generation.
+    #[prost(int32, tag = "10")]
+    pub execution_environment: i32,
+    /// What containers can mount.
+    #[prost(message, repeated, tag = "11")]
+    pub volumes: Vec<Volume>,
+}
+
+/// One container of an instance.
+#[derive(Clone, PartialEq, Message)]
+pub struct Container {
+    /// Its name; empty where there is only one.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// The image as it was asked for.
+    #[prost(string, tag = "2")]
+    pub image: String,
+    /// Replaces the image's entrypoint, if not empty.
+    #[prost(string, repeated, tag = "3")]
+    pub command: Vec<String>,
+    /// Replaces the image's command, if not empty.
+    #[prost(string, repeated, tag = "4")]
+    pub args: Vec<String>,
+    /// Its environment, in order.
+    #[prost(message, repeated, tag = "5")]
+    pub env: Vec<EnvVar>,
+    /// CPU, as it was written: `1`, `500m`.
+    #[prost(string, tag = "6")]
+    pub cpu: String,
+    /// Memory, as it was written: `512Mi`.
+    #[prost(string, tag = "7")]
+    pub memory: String,
+    /// Whether CPU is only there during requests.
+    #[prost(bool, tag = "8")]
+    pub cpu_idle: bool,
+    /// Whether more CPU is there while it starts.
+    #[prost(bool, tag = "9")]
+    pub startup_cpu_boost: bool,
+    /// The port that requests come to; 0: this container takes none.
+    #[prost(uint32, tag = "10")]
+    pub port: u32,
+    /// `h2c` when the port speaks HTTP/2 from the start; else empty or `http1`.
+    #[prost(string, tag = "11")]
+    pub port_name: String,
+    /// When it counts as started.
+    #[prost(message, optional, tag = "12")]
+    pub startup_probe: Option<Probe>,
+    /// When it counts as dead.
+    #[prost(message, optional, tag = "13")]
+    pub liveness_probe: Option<Probe>,
+    /// Where it runs; empty: as the image says.
+    #[prost(string, tag = "14")]
+    pub working_dir: String,
+    /// Containers that must have started before.
+    #[prost(string, repeated, tag = "15")]
+    pub depends_on: Vec<String>,
+    /// What it mounts: (volume, path).
+    #[prost(message, repeated, tag = "16")]
+    pub mounts: Vec<Mount>,
+}
+
+/// A variable of a container's environment.
+#[derive(Clone, PartialEq, Message)]
+pub struct EnvVar {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Where its value comes from.
+    #[prost(oneof = "EnvSource", tags = "2, 3")]
+    pub source: Option<EnvSource>,
+}
+
+/// Where a variable's value comes from.
+#[derive(Clone, PartialEq, Oneof)]
+pub enum EnvSource {
+    /// As written.
+    #[prost(string, tag = "2")]
+    Value(String),
+    /// A version of a secret, read when an instance starts.
+    #[prost(message, tag = "3")]
+    Secret(SecretVersion),
+}
+
+/// A version of a secret.
+#[derive(Clone, PartialEq, Message)]
+pub struct SecretVersion {
+    /// The secret: its id, or `projects/P/secrets/S` for another project's.
+    #[prost(string, tag = "1")]
+    pub secret: String,
+    /// A number, an alias or `latest`.
+    #[prost(string, tag = "2")]
+    pub version: String,
+}
+
+/// Something that containers can mount.
+#[derive(Clone, PartialEq, Message)]
+pub struct Volume {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// What it is.
+    #[prost(oneof = "VolumeKind", tags = "2, 3")]
+    pub kind: Option<VolumeKind>,
+}
+
+/// What a volume is.
+#[derive(Clone, PartialEq, Oneof)]
+pub enum VolumeKind {
+    /// Sockets of these Cloud SQL instances.
+    #[prost(message, tag = "2")]
+    CloudSql(CloudSql),
+    /// Memory that the instance's containers share.
+    #[prost(message, tag = "3")]
+    Memory(Memory),
+}
+
+/// Sockets of Cloud SQL instances.
+#[derive(Clone, PartialEq, Message)]
+pub struct CloudSql {
+    /// Connection names, `project:region:instance`.
+    #[prost(string, repeated, tag = "1")]
+    pub instances: Vec<String>,
+}
+
+/// Shared memory.
+#[derive(Clone, PartialEq, Message)]
+pub struct Memory {
+    /// Its size limit as it was written; empty: the instance's memory.
+    #[prost(string, tag = "1")]
+    pub size_limit: String,
+}
+
+/// Where a container mounts a volume.
+#[derive(Clone, PartialEq, Message)]
+pub struct Mount {
+    /// The volume's name.
+    #[prost(string, tag = "1")]
+    pub volume: String,
+    /// The path inside.
+    #[prost(string, tag = "2")]
+    pub path: String,
+}
+
+/// A check of a container. All times are seconds.
+#[derive(Clone, PartialEq, Message)]
+pub struct Probe {
+    /// How long to wait before the first.
+    #[prost(uint32, tag = "1")]
+    pub initial_delay: u32,
+    /// How long one may take.
+    #[prost(uint32, tag = "2")]
+    pub timeout: u32,
+    /// How long between two.
+    #[prost(uint32, tag = "3")]
+    pub period: u32,
+    /// After how many failures in a row it has failed.
+    #[prost(uint32, tag = "4")]
+    pub failure_threshold: u32,
+    /// What is asked.
+    #[prost(oneof = "ProbeKind", tags = "5, 6, 7")]
+    pub kind: Option<ProbeKind>,
+}
+
+/// What a probe asks.
+#[derive(Clone, PartialEq, Oneof)]
+pub enum ProbeKind {
+    /// Whether a GET is answered with 2xx or 3xx.
+    #[prost(message, tag = "5")]
+    Http(HttpProbe),
+    /// Whether a port accepts.
+    #[prost(message, tag = "6")]
+    Tcp(TcpProbe),
+    /// Whether gRPC's health service says SERVING.
+    #[prost(message, tag = "7")]
+    Grpc(GrpcProbe),
+}
+
+/// A GET; port 0 is the container's own.
+#[derive(Clone, PartialEq, Message)]
+pub struct HttpProbe {
+    /// The path.
+    #[prost(string, tag = "1")]
+    pub path: String,
+    /// The port.
+    #[prost(uint32, tag = "2")]
+    pub port: u32,
+    /// More headers.
+    #[prost(btree_map = "string, string", tag = "3")]
+    pub headers: BTreeMap<String, String>,
+}
+
+/// A connection; port 0 is the container's own.
+#[derive(Clone, PartialEq, Message)]
+pub struct TcpProbe {
+    /// The port.
+    #[prost(uint32, tag = "1")]
+    pub port: u32,
+}
+
+/// A health check over gRPC; port 0 is the container's own.
+#[derive(Clone, PartialEq, Message)]
+pub struct GrpcProbe {
+    /// The port.
+    #[prost(uint32, tag = "1")]
+    pub port: u32,
+    /// The service to ask for.
+    #[prost(string, tag = "2")]
+    pub service: String,
+}
+
+/// How many instances. `None` is not set.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct Scaling {
+    /// At least.
+    #[prost(uint32, optional, tag = "1")]
+    pub min: Option<u32>,
+    /// At most.
+    #[prost(uint32, optional, tag = "2")]
+    pub max: Option<u32>,
+    /// Exactly, when scaling is manual.
+    #[prost(uint32, optional, tag = "3")]
+    pub manual: Option<u32>,
+}
+
+/// A share of the requests.
+#[derive(Clone, PartialEq, Message)]
+pub struct Traffic {
+    /// The revision; empty: the latest that is ready.
+    #[prost(string, tag = "1")]
+    pub revision: String,
+    /// In percent; 0 for one that only has a tag.
+    #[prost(uint32, tag = "2")]
+    pub percent: u32,
+    /// A name that gives the revision an address of its own.
+    #[prost(string, tag = "3")]
+    pub tag: String,
+    /// In what really serves: whether the revision stands here because it is the latest.
+    #[prost(bool, tag = "4")]
+    pub latest: bool,
+}
+
+/// One of the states that clients wait for.
+#[derive(Clone, PartialEq, Message)]
+pub struct Condition {
+    /// Which way it is.
+    #[prost(enumeration = "State", tag = "1")]
+    pub state: i32,
+    /// Why, as a word: `HealthCheckContainerError`, `RevisionFailed`, …; empty when all is well.
+    #[prost(string, tag = "2")]
+    pub reason: String,
+    /// Why, as a sentence.
+    #[prost(string, tag = "3")]
+    pub message: String,
+    /// Since when.
+    #[prost(message, optional, tag = "4")]
+    pub since: Option<Timestamp>,
+}
+
+/// The state of a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
+#[repr(i32)]
+pub enum State {
+    /// Not known yet: still being worked on.
+    Unknown = 0,
+    /// As it should be.
+    True = 1,
+    /// Failed.
+    False = 2,
+}
+
+/// From where requests may come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
+#[repr(i32)]
+pub enum Ingress {
+    /// Not said: from everywhere.
+    Unspecified = 0,
+    /// From everywhere.
+    All = 1,
+    /// From workloads and from inside only.
+    Internal = 2,
+    /// Those and load balancers.
+    InternalAndLoadBalancer = 3,
+}

@@ -1,0 +1,463 @@
+//! What Cloud Run accepts: defaults, limits, names.
+//!
+//! Sources: <https://cloud.google.com/run/docs/configuring/services/memory-limits>, `…/cpu`, `…/concurrency`,
+//! `…/request-timeout`, `…/healthchecks`, <https://cloud.google.com/run/docs/container-contract>.
+
+use aws_lc_rs::rand;
+use kernel::{
+    Error, Result,
+    error::{Detail, Violation},
+};
+
+use crate::{
+    change::{Desired, Place},
+    record::{Container, Probe, Template},
+};
+
+/// Unless said otherwise.
+pub(crate) const DEFAULT_MAX_INSTANCES: u32 = 100;
+const DEFAULT_TIMEOUT: u32 = 300;
+const DEFAULT_CONCURRENCY: u32 = 80;
+const DEFAULT_PORT: u16 = 8080;
+const MAX_TIMEOUT: u32 = 3600;
+const MAX_CONCURRENCY: u32 = 1000;
+const MIB: u64 = 1 << 20;
+
+/// The regions of Cloud Run (<https://cloud.google.com/run/docs/locations>).
+pub(crate) const REGIONS: [&str; 42] = [
+    "africa-south1",
+    "asia-east1",
+    "asia-east2",
+    "asia-northeast1",
+    "asia-northeast2",
+    "asia-northeast3",
+    "asia-south1",
+    "asia-south2",
+    "asia-southeast1",
+    "asia-southeast2",
+    "asia-southeast3",
+    "australia-southeast1",
+    "australia-southeast2",
+    "europe-central2",
+    "europe-north1",
+    "europe-north2",
+    "europe-southwest1",
+    "europe-west1",
+    "europe-west10",
+    "europe-west12",
+    "europe-west2",
+    "europe-west3",
+    "europe-west4",
+    "europe-west6",
+    "europe-west8",
+    "europe-west9",
+    "me-central1",
+    "me-central2",
+    "me-west1",
+    "northamerica-northeast1",
+    "northamerica-northeast2",
+    "northamerica-south1",
+    "southamerica-east1",
+    "southamerica-west1",
+    "us-central1",
+    "us-east1",
+    "us-east4",
+    "us-east5",
+    "us-south1",
+    "us-west1",
+    "us-west2",
+    "us-west3",
+];
+/// The last one, for a line's length.
+pub(crate) const LAST_REGION: &str = "us-west4";
+
+/// Whether Cloud Run is there.
+pub(crate) fn is_region(region: &str) -> bool {
+    REGIONS.contains(&region) || region == LAST_REGION
+}
+
+/// Fills in what was left out, as Cloud Run does.
+pub(crate) fn complete(template: &mut Template, project_number: u64) {
+    if template.timeout_seconds == 0 {
+        template.timeout_seconds = DEFAULT_TIMEOUT;
+    }
+    if template.service_account.is_empty() {
+        template.service_account = format!("{project_number}-compute@developer.gserviceaccount.com");
+    }
+    let only = template.containers.len() == 1;
+    for container in &mut template.containers {
+        complete_container(container, only);
+    }
+    if template.concurrency == 0 {
+        let cpus = ingress_container(template).map_or(1, |container| cpu(&container.cpu).div_ceil(1000));
+        template.concurrency = (DEFAULT_CONCURRENCY * cpus.max(1)).min(MAX_CONCURRENCY);
+    }
+}
+
+fn complete_container(container: &mut Container, only: bool) {
+    if container.port == 0 && only {
+        container.port = DEFAULT_PORT.into();
+        container.port_name =
+            if container.port_name.is_empty() { "http1".into() } else { container.port_name.clone() };
+    }
+    if container.cpu.is_empty() {
+        container.cpu = "1000m".into();
+    }
+    if container.memory.is_empty() {
+        container.memory = "512Mi".into();
+    }
+    for probe in [&mut container.startup_probe, &mut container.liveness_probe].into_iter().flatten() {
+        probe.timeout = if probe.timeout == 0 { 1 } else { probe.timeout };
+        probe.period = if probe.period == 0 { 10 } else { probe.period };
+        probe.failure_threshold = if probe.failure_threshold == 0 { 3 } else { probe.failure_threshold };
+    }
+}
+
+/// Refuses what Cloud Run refuses, naming every field that is wrong.
+pub(crate) fn check(place: &Place, desired: &Desired) -> Result<()> {
+    let mut faults = Faults(Vec::new());
+    if !is_region(&place.region) {
+        return Err(Error::not_found(format!(
+            "Location '{}' is not found or access is unauthorized.",
+            place.region
+        )));
+    }
+    check_name(&place.name, &mut faults);
+    check_template(place, &desired.template, &mut faults);
+    check_traffic(desired, &mut faults);
+    faults.into_result()
+}
+
+/// Fields that are wrong, by path.
+struct Faults(Vec<Violation>);
+
+impl Faults {
+    fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
+        self.0.push(Violation { field: field.into(), description: description.into() });
+    }
+
+    fn check(&mut self, holds: bool, field: &str, description: impl FnOnce() -> String) {
+        if !holds {
+            self.add(field, description());
+        }
+    }
+
+    fn into_result(self) -> Result<()> {
+        let Some(first) = self.0.first() else { return Ok(()) };
+        let text = format!("Violation in {}: {}", first.field, first.description);
+        Err(Error::invalid(text).with(Detail::BadRequest(self.0)))
+    }
+}
+
+fn check_name(name: &str, faults: &mut Faults) {
+    let ok = is_label(name) && name.len() <= 49;
+    faults.check(ok, "metadata.name", || {
+        format!(
+            "'{name}' is not a valid name: use only lowercase letters, digits and hyphens, begin with a letter, do not end with \
+             a hyphen, and stay below 50 characters."
+        )
+    });
+}
+
+fn check_template(place: &Place, template: &Template, faults: &mut Faults) {
+    let own = format!("{}-", place.name);
+    let revision = &template.revision;
+    faults.check(revision.is_empty() || (revision.starts_with(&own) && is_label(revision) && revision.len() <= 63), "spec.template.metadata.name", || {
+        format!("Revision name must be prefixed by the name of the enclosing Configuration or Service with trailing -: '{revision}'.")
+    });
+    faults.check(
+        (1..=MAX_TIMEOUT).contains(&template.timeout_seconds),
+        "spec.template.spec.timeout_seconds",
+        || format!("Timeout seconds must be between 1 and {MAX_TIMEOUT}."),
+    );
+    faults.check(
+        (1..=MAX_CONCURRENCY).contains(&template.concurrency),
+        "spec.template.spec.container_concurrency",
+        || format!("container concurrency must be between 1 and {MAX_CONCURRENCY}."),
+    );
+    if let Some(scaling) = &template.scaling {
+        let (min, max) = (scaling.min.unwrap_or(0), scaling.max.unwrap_or(DEFAULT_MAX_INSTANCES));
+        faults.check(
+            scaling.max != Some(0),
+            "spec.template.metadata.annotations[autoscaling.knative.dev/maxScale]",
+            || "The max instances must be greater than zero.".into(),
+        );
+        faults.check(
+            min <= max,
+            "spec.template.metadata.annotations[autoscaling.knative.dev/minScale]",
+            || format!("The min instances ({min}) must not be greater than the max instances ({max})."),
+        );
+    }
+    check_containers(template, faults);
+}
+
+fn check_containers(template: &Template, faults: &mut Faults) {
+    let path = "spec.template.spec.containers";
+    faults.check(template.volumes.is_empty(), "spec.template.spec.volumes", || {
+        "Volumes are not served by this version of haar yet; remove them.".into()
+    });
+    match template.containers.as_slice() {
+        [] => faults.add(path, "should have exactly 1 container"),
+        [only] => check_container(path, only, faults),
+        _ => faults.add(path, "More than one container an instance is not served by this version of haar yet; keep the one with a port."),
+    }
+}
+
+fn check_container(path: &str, container: &Container, faults: &mut Faults) {
+    let at = |field: &str| format!("{path}[0].{field}");
+    faults.check(!container.image.is_empty(), &at("image"), || "must not be empty".into());
+    faults.check(container.port <= 65535, &at("ports[0].container_port"), || {
+        "must be between 1 and 65535".into()
+    });
+    faults.check(matches!(container.port_name.as_str(), "" | "http1" | "h2c"), &at("ports[0].name"), || {
+        "must be one of: empty, http1 or h2c".into()
+    });
+    for (index, variable) in container.env.iter().enumerate() {
+        let field = at(&format!("env[{index}].name"));
+        faults.check(!variable.name.is_empty() && !variable.name.contains(['=', '\0']), &field, || {
+            "must be a variable's name".into()
+        });
+        let reserved =
+            ["PORT", "K_SERVICE", "K_REVISION", "K_CONFIGURATION"].contains(&variable.name.as_str());
+        faults.check(!reserved, &at("env"), || {
+            format!("The following reserved env names were provided: {}. These values are automatically set by the system.", variable.name)
+        });
+    }
+    check_resources(path, container, faults);
+    for (name, probe) in
+        [("startup_probe", &container.startup_probe), ("liveness_probe", &container.liveness_probe)]
+    {
+        if let Some(probe) = probe {
+            check_probe(&at(name), probe, faults);
+        }
+    }
+}
+
+fn check_resources(path: &str, container: &Container, faults: &mut Faults) {
+    let at = |what: &str| format!("{path}[0].resources.limits.{what}");
+    let Some(cpu) = parse_cpu(&container.cpu) else {
+        return faults
+            .add(at("cpu"), format!("'{}' is not a quantity of CPU such as 1, 2 or 500m", container.cpu));
+    };
+    let Some(memory) = parse_memory(&container.memory) else {
+        return faults.add(
+            at("memory"),
+            format!("'{}' is not a quantity of memory such as 512Mi or 2Gi", container.memory),
+        );
+    };
+    let whole = matches!(cpu, 1000 | 2000 | 4000 | 6000 | 8000);
+    faults.check(whole || (80..1000).contains(&cpu), &at("cpu"), || {
+        "Invalid value specified for cpu. For the specified value, it must be 1, 2, 4, 6 or 8, or between 0.08 and 1.".into()
+    });
+    let least = if whole && cpu >= 4000 { 2048 * MIB } else { 128 * MIB };
+    let most = match cpu {
+        0..=499 => 512 * MIB,
+        500..=999 => 1024 * MIB,
+        1000 => 4096 * MIB,
+        2000 => 8192 * MIB,
+        4000 => 16384 * MIB,
+        6000 => 24576 * MIB,
+        _ => 32768 * MIB,
+    };
+    faults.check((least..=most).contains(&memory), &at("memory"), || {
+        format!(
+            "Invalid value specified for container memory. For {} CPU, memory must be between {}Mi and {}Mi inclusive.",
+            container.cpu,
+            least / MIB,
+            most / MIB
+        )
+    });
+}
+
+fn check_probe(path: &str, probe: &Probe, faults: &mut Faults) {
+    let at = |field: &str| format!("{path}.{field}");
+    faults.check(probe.initial_delay <= 240, &at("initial_delay_seconds"), || {
+        "must be between 0 and 240, inclusive".into()
+    });
+    faults.check((1..=240).contains(&probe.period), &at("period_seconds"), || {
+        "must be between 1 and 240, inclusive".into()
+    });
+    faults.check((1..=240).contains(&probe.timeout), &at("timeout_seconds"), || {
+        "must be between 1 and 240, inclusive".into()
+    });
+    faults.check(probe.timeout <= probe.period, &at("timeout_seconds"), || {
+        "must be less than or equal to period_seconds".into()
+    });
+    faults.check(probe.kind.is_some(), path, || "must have one of http_get, tcp_socket or grpc".into());
+}
+
+fn check_traffic(desired: &Desired, faults: &mut Faults) {
+    let sum: u32 = desired.traffic.iter().map(|target| target.percent).fold(0, u32::saturating_add);
+    faults.check(desired.traffic.is_empty() || sum == 100, "spec.traffic", || {
+        format!("Traffic targets must sum to 100; the given ones sum to {sum}.")
+    });
+    let mut tags: Vec<&str> =
+        desired.traffic.iter().map(|target| target.tag.as_str()).filter(|tag| !tag.is_empty()).collect();
+    faults.check(tags.iter().all(|tag| is_label(tag) && tag.len() <= 46), "spec.traffic.tag", || {
+        "A tag uses lowercase letters, digits and hyphens and begins with a letter.".into()
+    });
+    tags.sort_unstable();
+    faults.check(tags.windows(2).all(|pair| pair[0] != pair[1]), "spec.traffic.tag", || {
+        "A tag can name only one revision.".into()
+    });
+}
+
+/// The container that requests go to.
+pub(crate) fn ingress_container(template: &Template) -> Option<&Container> {
+    template.containers.iter().find(|container| container.port != 0).or(template.containers.first())
+}
+
+/// The port that requests go to.
+pub(crate) fn port(container: &Container) -> u16 {
+    u16::try_from(container.port).ok().filter(|port| *port != 0).unwrap_or(DEFAULT_PORT)
+}
+
+/// A checked quantity of CPU in thousandths.
+pub(crate) fn cpu(text: &str) -> u32 {
+    parse_cpu(text).unwrap_or(1000)
+}
+
+/// A checked quantity of memory in bytes.
+pub(crate) fn memory(text: &str) -> u64 {
+    parse_memory(text).unwrap_or(512 * MIB)
+}
+
+fn parse_cpu(text: &str) -> Option<u32> {
+    if let Some(millis) = text.strip_suffix('m') {
+        return millis.parse().ok();
+    }
+    let cpus: f64 = text.parse().ok()?;
+    (cpus.is_finite() && (0.0..=1024.0).contains(&cpus)).then(|| (cpus * 1000.0).round() as u32)
+}
+
+/// Kubernetes quantities: bytes, or with a decimal or binary suffix.
+fn parse_memory(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit: u64 = match unit {
+        "" => 1,
+        "k" => 1_000,
+        "M" => 1_000_000,
+        "G" => 1_000_000_000,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(unit)
+}
+
+fn is_label(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_lowercase())
+        && !text.ends_with('-')
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+/// The project of a service account's address; the given one for the default accounts, which name a number.
+pub(crate) fn project_of<'a>(account: &'a str, own: &'a str) -> &'a str {
+    account
+        .split_once('@')
+        .and_then(|(_, domain)| domain.strip_suffix(".iam.gserviceaccount.com"))
+        .unwrap_or(own)
+}
+
+/// A random UUID, version 4.
+pub(crate) fn new_uid() -> Result<String> {
+    let mut bytes = random::<16>()?;
+    bytes[6] = (bytes[6] & 0x0f) | 0x40;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    let hex = hex(&bytes);
+    Ok(format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]))
+}
+
+/// The three letters at the end of a generated revision name.
+pub(crate) fn suffix() -> Result<String> {
+    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz";
+    Ok(random::<3>()?.iter().map(|byte| LETTERS[usize::from(*byte) % LETTERS.len()] as char).collect())
+}
+
+/// The id of an instance, as long as Cloud Run's.
+pub(crate) fn instance_id() -> Result<String> {
+    Ok(hex(&random::<32>()?))
+}
+
+fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    rand::fill(&mut bytes).map_err(|_| Error::unavailable("The machine gives no random numbers."))?;
+    Ok(bytes)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_read_as_kubernetes_reads_them() {
+        assert_eq!(
+            [parse_cpu("1"), parse_cpu("500m"), parse_cpu("0.5"), parse_cpu("x"), parse_cpu("NaN")],
+            [Some(1000), Some(500), Some(500), None, None]
+        );
+        assert_eq!(
+            [
+                parse_memory("512Mi"),
+                parse_memory("1G"),
+                parse_memory("7"),
+                parse_memory("1Ti"),
+                parse_memory("Mi")
+            ],
+            [Some(512 << 20), Some(1_000_000_000), Some(7), None, None]
+        );
+        assert_eq!(parse_memory("99999999999999999999Gi"), None);
+    }
+
+    #[test]
+    fn concurrency_follows_the_number_of_processors() {
+        let container = |cpu: &str| Container { image: "i".into(), cpu: cpu.into(), ..Container::default() };
+        for (cpu, concurrency) in [("", 80), ("1", 80), ("2", 160), ("500m", 80), ("8", 640)] {
+            let mut template = Template { containers: vec![container(cpu)], ..Template::default() };
+            complete(&mut template, 7);
+            assert_eq!(template.concurrency, concurrency, "{cpu}");
+            assert_eq!(template.service_account, "7-compute@developer.gserviceaccount.com");
+        }
+    }
+
+    #[test]
+    fn what_cloud_run_refuses_is_refused() {
+        let place = Place { project: "p".into(), region: "us-central1".into(), name: "tide".into() };
+        let good = || {
+            let mut template = Template {
+                containers: vec![Container { image: "i".into(), ..Container::default() }],
+                ..Template::default()
+            };
+            complete(&mut template, 7);
+            Desired { template, ..Desired::default() }
+        };
+        assert!(check(&place, &good()).is_ok());
+        assert!(check(&Place { region: "moon-east1".into(), ..place.clone() }, &good()).is_err());
+        assert!(check(&Place { name: "Tide".into(), ..place.clone() }, &good()).is_err());
+        let refuse = |spoil: fn(&mut Desired), what: &str| {
+            let mut desired = good();
+            spoil(&mut desired);
+            let error = check(&place, &desired).unwrap_err();
+            assert!(error.message().contains(what), "{error:?}");
+        };
+        refuse(|d| d.template.containers[0].memory = "64Mi".into(), "memory must be between 128Mi");
+        refuse(|d| d.template.containers[0].cpu = "3".into(), "cpu");
+        refuse(
+            |d| (d.template.containers[0].cpu, d.template.containers[0].memory) = ("8".into(), "1Gi".into()),
+            "between 2048Mi",
+        );
+        refuse(|d| d.template.timeout_seconds = 3601, "Timeout");
+        refuse(|d| d.template.concurrency = 1001, "concurrency");
+        refuse(|d| d.template.revision = "other-1".into(), "prefixed");
+        refuse(|d| d.template.containers.clear(), "exactly 1 container");
+        refuse(
+            |d| d.traffic = vec![crate::record::Traffic { percent: 99, ..Default::default() }],
+            "sum to 100",
+        );
+    }
+}
