@@ -1,0 +1,241 @@
+//! The engine: what there is, and what it stands on.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+use ingress::Ingress;
+use kernel::{
+    Caller, Principal, Resource, Result,
+    call::RequestInfo,
+    clock::Clock,
+    collection::{Collection, Held, Wording},
+    operations::Operations,
+    ports::{Authority, Identity, Images, Logs, Policies, Projects, Secrets},
+    store::Store,
+};
+
+use crate::{
+    fleet::Fleet,
+    record::{Revision, Service},
+    words,
+};
+
+/// The service that resources here belong to.
+pub const RUN: &str = "run.googleapis.com";
+
+/// What Cloud Run needs of other products and of the machine.
+#[derive(Clone)]
+pub struct Ports {
+    /// Where state is kept.
+    pub store: Arc<dyn Store>,
+    /// The time.
+    pub clock: Clock,
+    /// Projects and their numbers.
+    pub projects: Arc<dyn Projects>,
+    /// Who may do what.
+    pub authority: Arc<dyn Authority>,
+    /// Policies of services.
+    pub policies: Arc<dyn Policies>,
+    /// Service accounts.
+    pub identity: Arc<dyn Identity>,
+    /// Secrets for environments.
+    pub secrets: Arc<dyn Secrets>,
+    /// Images to start.
+    pub images: Arc<dyn Images>,
+    /// Where output goes.
+    pub logs: Arc<dyn Logs>,
+    /// The port in `http://NAME-NUMBER.REGION.run.localhost:PORT`.
+    pub public_port: u16,
+}
+
+/// Cloud Run.
+pub struct Run {
+    pub(crate) ports: Ports,
+    pub(crate) services: Collection<Service>,
+    pub(crate) revisions: Collection<Revision>,
+    pub(crate) operations: Operations,
+    pub(crate) fleet: Arc<Fleet>,
+    pub(crate) ingress: OnceLock<Arc<Ingress>>,
+    /// One at a time works on a service; who comes later waits, and finds that its generation was overtaken.
+    working: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// A service in `haar status`.
+#[derive(Clone, Debug)]
+pub struct ServiceStatus {
+    /// Its name.
+    pub name: String,
+    /// Its region.
+    pub region: String,
+    /// Its address.
+    pub url: String,
+    /// The latest revision that is ready.
+    pub revision: String,
+    /// How many instances run.
+    pub instances: usize,
+}
+
+impl Run {
+    /// Opens Cloud Run over what is stored. Nothing serves until [`Run::begin`].
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn open(ports: Ports, fleet: Arc<Fleet>, operations: Operations) -> Result<Arc<Run>> {
+        let services = Collection::open(ports.store.clone(), "run/services/", words::service()).await?;
+        let revisions =
+            Collection::open(ports.store.clone(), "run/revisions/", Wording::of("Revision")).await?;
+        let run = Arc::new(Run {
+            ports,
+            services,
+            revisions,
+            operations,
+            fleet,
+            ingress: OnceLock::new(),
+            working: Mutex::new(HashMap::new()),
+        });
+        run.fleet.bind(&run);
+        Ok(run)
+    }
+
+    /// Gives every service its routes and goes on with what was interrupted.
+    pub fn begin(self: &Arc<Self>, ingress: Arc<Ingress>) {
+        if self.ingress.set(ingress).is_err() {
+            return;
+        }
+        self.resume_operations();
+        self.sweep_revisions();
+        for service in self.all_services() {
+            self.route(&service.value);
+            if service.value.observed_generation < service.value.generation {
+                self.reconcile_later(&service.value);
+            }
+        }
+    }
+
+    /// Removes the revisions of services whose deletion was interrupted.
+    fn sweep_revisions(self: &Arc<Self>) {
+        let orphans = self.revisions.mirror().scan("", "", usize::MAX, |_, revision| {
+            let revision = &revision.value;
+            let service = format!(
+                "projects/{}/locations/{}/services/{}",
+                revision.project, revision.region, revision.service
+            );
+            self.services.find(&service).is_none_or(|service| service.value.uid != revision.service_uid)
+        });
+        let run = self.clone();
+        tokio::spawn(async move {
+            for (name, _) in orphans {
+                let _ = run.revisions.delete(&name, "").await;
+            }
+        });
+    }
+
+    /// What `haar status` shows.
+    pub fn status(&self) -> Vec<ServiceStatus> {
+        let all = self.all_services();
+        all.iter().map(|service| self.status_of(&service.value)).collect()
+    }
+
+    fn status_of(&self, service: &Service) -> ServiceStatus {
+        ServiceStatus {
+            name: service.name.clone(),
+            region: service.region.clone(),
+            url: self.url(service),
+            revision: service.latest_ready.clone(),
+            instances: self.fleet.count(&service.project, &service.region, &service.name),
+        }
+    }
+
+    pub(crate) fn all_services(&self) -> Vec<Held<Service>> {
+        self.services
+            .mirror()
+            .scan("", "", usize::MAX, |_, _| true)
+            .into_iter()
+            .map(|(_, service)| service)
+            .collect()
+    }
+
+    pub(crate) fn revisions_of(&self, service: &Service) -> Vec<Held<Revision>> {
+        let prefix = format!("{}/revisions/", service.resource_name());
+        self.revisions
+            .mirror()
+            .scan(&prefix, "", usize::MAX, |_, _| true)
+            .into_iter()
+            .map(|(_, revision)| revision)
+            .collect()
+    }
+
+    /// The address of a service: a name that browsers and curl resolve to this machine.
+    pub(crate) fn url(&self, service: &Service) -> String {
+        format!("http://{}:{}", self.local_host(service), self.ports.public_port)
+    }
+
+    /// The address of a revision that has a tag.
+    pub(crate) fn tag_url(&self, service: &Service, tag: &str) -> String {
+        format!("http://{tag}---{}:{}", self.local_host(service), self.ports.public_port)
+    }
+
+    /// The host in that address.
+    pub(crate) fn local_host(&self, service: &Service) -> String {
+        format!("{}.run.localhost", self.stem(service))
+    }
+
+    /// The host that it has on Google.
+    pub(crate) fn google_host(&self, service: &Service) -> String {
+        format!("{}.run.app", self.stem(service))
+    }
+
+    fn stem(&self, service: &Service) -> String {
+        let number = self.ports.projects.known(&service.project).map_or(0, |project| project.number);
+        format!("{}-{number}.{}", service.name, service.region)
+    }
+
+    /// Somebody as a caller, for what an instance is given at its start.
+    pub(crate) fn caller(&self, principal: Principal) -> Caller {
+        let request =
+            RequestInfo { time: self.ports.clock.now(), peer: None, host: RUN.into(), user_agent: "".into() };
+        Caller::new(principal, request, self.ports.authority.clone())
+    }
+
+    /// The lock of a service.
+    pub(crate) fn turn(&self, name: &str) -> Arc<tokio::sync::Mutex<()>> {
+        self.working
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(name.to_owned())
+            .or_default()
+            .clone()
+    }
+}
+
+impl Service {
+    /// `projects/P/locations/R/services/S`.
+    pub fn resource_name(&self) -> String {
+        format!("projects/{}/locations/{}/services/{}", self.project, self.region, self.name)
+    }
+
+    /// The service as permission checks see it.
+    pub fn resource(&self) -> Resource {
+        Resource::new(RUN, self.resource_name())
+    }
+}
+
+impl Revision {
+    /// `projects/P/locations/R/services/S/revisions/N`.
+    pub fn resource_name(&self) -> String {
+        format!(
+            "projects/{}/locations/{}/services/{}/revisions/{}",
+            self.project, self.region, self.service, self.name
+        )
+    }
+}
+
+impl kernel::mirror::Record for Service {
+    const FORMAT: u8 = 1;
+}
+
+impl kernel::mirror::Record for Revision {
+    const FORMAT: u8 = 1;
+}

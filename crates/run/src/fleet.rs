@@ -1,0 +1,258 @@
+//! The instances: started when the ingress asks, watched while they run, stopped when it no longer needs them.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    time::Duration,
+};
+
+use ingress::{Instance, Instances, RevisionId, StartError, Stream};
+use kernel::{
+    BoxFuture,
+    ports::{LogSource, LogStream},
+};
+
+use crate::{
+    Run, plan,
+    probe::{self, GaveUp},
+    reconcile::Failure,
+    record::{Probe, Revision},
+    rules,
+    runtime::{Exit, Plan, Running, Runtime},
+    words,
+};
+
+/// How long an instance may take to stop (<https://cloud.google.com/run/docs/container-contract>).
+const GRACE: Duration = Duration::from_secs(10);
+/// How long the instance that proved a revision waits for its first request.
+const SPARE_KEPT: Duration = Duration::from_secs(30);
+/// How many lines of output an error quotes.
+const QUOTED_LINES: usize = 10;
+
+/// All instances of all revisions.
+pub struct Fleet {
+    runtime: Arc<dyn Runtime>,
+    run: OnceLock<Weak<Run>>,
+    /// Instances that proved a revision and wait for the ingress to ask for one.
+    spares: Mutex<HashMap<RevisionId, Arc<Live>>>,
+    live: Mutex<HashMap<Arc<str>, Known>>,
+}
+
+/// What is known of an instance that runs.
+struct Known {
+    source: LogSource,
+    running: Arc<dyn Running>,
+}
+
+/// An instance that is ready for requests.
+struct Live {
+    source: LogSource,
+    port: u16,
+    running: Arc<dyn Running>,
+}
+
+impl Fleet {
+    /// A fleet without instances.
+    pub fn new(runtime: Arc<dyn Runtime>) -> Arc<Fleet> {
+        Arc::new(Fleet { runtime, run: OnceLock::new(), spares: Mutex::default(), live: Mutex::default() })
+    }
+
+    pub(crate) fn bind(&self, run: &Arc<Run>) {
+        // Bound once, at the start; a second engine on the same fleet has no use for it.
+        let _ = self.run.set(Arc::downgrade(run));
+    }
+
+    /// How many instances of a service run.
+    pub(crate) fn count(&self, project: &str, region: &str, service: &str) -> usize {
+        let is_its = |known: &&Known| {
+            let source = &known.source;
+            *source.project == *project && *source.region == *region && *source.service == *service
+        };
+        lock(&self.live).values().filter(is_its).count()
+    }
+
+    /// Starts an instance to see whether a revision can serve, and keeps it for the first request.
+    pub(crate) async fn prove(self: &Arc<Self>, run: &Arc<Run>, id: &RevisionId) -> Result<(), Failure> {
+        let revision =
+            run.revisions.get(id.as_str()).map_err(|error| Failure::new("Internal", error.message()))?;
+        let live = self.launch(run, &revision.value).await?;
+        lock(&self.spares).insert(id.clone(), live);
+        let (fleet, id) = (self.clone(), id.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(SPARE_KEPT).await;
+            let unused = lock(&fleet.spares).remove(&id);
+            if let Some(live) = unused {
+                retire(live.running.clone()).await;
+            }
+        });
+        Ok(())
+    }
+
+    /// Stops everything, as haar itself stops.
+    pub async fn shut_down(&self) {
+        lock(&self.spares).clear();
+        let all: Vec<_> = lock(&self.live).values().map(|known| known.running.clone()).collect();
+        let stops: Vec<_> = all.into_iter().map(|running| tokio::spawn(retire(running))).collect();
+        for stop in stops {
+            let _ = stop.await;
+        }
+    }
+
+    async fn launch(self: &Arc<Self>, run: &Arc<Run>, revision: &Revision) -> Result<Arc<Live>, Failure> {
+        let plan = plan::make(run, revision).await.map_err(|why| Failure::new("ContainerMissing", why))?;
+        let template = revision.template.clone().unwrap_or_default();
+        let startup =
+            rules::ingress_container(&template).and_then(|container| container.startup_probe.clone());
+        let (source, port, memory) = (plan.source.clone(), plan.port, plan.memory);
+        let running = self.start_program(run, plan).await?;
+        self.watch(run, plan::revision_id(revision), &source, &running, memory);
+        match ready(&running, port, startup.as_ref()).await {
+            Ok(()) => Ok(Arc::new(Live { source, port, running })),
+            Err(end) => {
+                running.stop(Duration::ZERO).await;
+                Err(Failure::new("HealthCheckContainerError", explain(run, &source, port, memory, &end)))
+            }
+        }
+    }
+
+    async fn start_program(&self, run: &Run, plan: Plan) -> Result<Arc<dyn Running>, Failure> {
+        let source = plan.source.clone();
+        self.runtime.start(plan).await.map_err(|why| {
+            run.ports.logs.line(&source, LogStream::System, &why);
+            Failure::new("HealthCheckContainerError", why)
+        })
+    }
+
+    /// Counts an instance for as long as it runs, and says in its log how it ended.
+    fn watch(
+        self: &Arc<Self>,
+        run: &Arc<Run>,
+        id: RevisionId,
+        source: &LogSource,
+        running: &Arc<dyn Running>,
+        memory: u64,
+    ) {
+        lock(&self.live)
+            .insert(source.instance.clone(), Known { source: source.clone(), running: running.clone() });
+        let (fleet, run, source, ended) = (self.clone(), run.clone(), source.clone(), running.ended());
+        tokio::spawn(async move {
+            let exit = ended.await;
+            lock(&fleet.live).remove(&source.instance);
+            lock(&fleet.spares).retain(|_, spare| spare.source.instance != source.instance);
+            if let Some(ingress) = run.ingress.get() {
+                ingress.instance_ended(&id, &source.instance);
+            }
+            if let Some(remark) = remark(exit, memory) {
+                run.ports.logs.line(&source, LogStream::System, &remark);
+            }
+        });
+    }
+}
+
+/// Lets an instance end in its own time, up to the grace period.
+async fn retire(running: Arc<dyn Running>) {
+    running.thaw();
+    running.stop(GRACE).await;
+}
+
+impl Instances for Fleet {
+    fn start(&self, revision: &RevisionId) -> BoxFuture<'static, Result<Arc<dyn Instance>, StartError>> {
+        let spare = lock(&self.spares).remove(revision);
+        let run = self.run.get().and_then(Weak::upgrade);
+        let id = revision.clone();
+        Box::pin(async move {
+            if let Some(spare) = spare {
+                return Ok(spare as Arc<dyn Instance>);
+            }
+            let run = run.ok_or_else(|| StartError("the server is shutting down".into()))?;
+            let revision =
+                run.revisions.get(id.as_str()).map_err(|error| StartError(error.message().to_owned()))?;
+            let fleet = run.fleet.clone();
+            let live =
+                fleet.launch(&run, &revision.value).await.map_err(|failure| StartError(failure.message))?;
+            Ok(live as Arc<dyn Instance>)
+        })
+    }
+
+    fn stop(&self, instance: Arc<dyn Instance>) -> BoxFuture<'static, ()> {
+        let running = lock(&self.live).get(instance.id()).map(|known| known.running.clone());
+        Box::pin(async move {
+            if let Some(running) = running {
+                retire(running).await;
+            }
+        })
+    }
+}
+
+impl Instance for Live {
+    fn id(&self) -> &str {
+        &self.source.instance
+    }
+
+    fn connect(&self) -> BoxFuture<'_, io::Result<Stream>> {
+        self.running.connect(self.port)
+    }
+
+    fn thaw(&self) {
+        self.running.thaw();
+    }
+
+    fn freeze(&self) {
+        self.running.freeze();
+    }
+
+    fn cpu_time(&self) -> Option<Duration> {
+        self.running.cpu_time()
+    }
+}
+
+/// How a start ended that did not succeed.
+enum End {
+    Exited(Exit),
+    GaveUp(String),
+}
+
+/// Waits for readiness or the end, whichever is first.
+async fn ready(running: &Arc<dyn Running>, port: u16, startup: Option<&Probe>) -> Result<(), End> {
+    tokio::select! {
+        exit = running.ended() => Err(End::Exited(exit)),
+        started = probe::started(running, port, startup) => started.map_err(|GaveUp(why)| End::GaveUp(why)),
+    }
+}
+
+/// Cloud Run's sentence, what happened, and the last lines of output.
+fn explain(run: &Run, source: &LogSource, port: u16, memory: u64, end: &End) -> String {
+    let happened = match end {
+        End::Exited(exit) => {
+            remark(*exit, memory).unwrap_or_else(|| "The container ended with exit code 0.".into())
+        }
+        End::GaveUp(why) => format!("The startup probe failed: {why}."),
+    };
+    let quoted = run.ports.logs.tail(source, QUOTED_LINES);
+    let mut text = format!("{} {happened}", words::not_listening(port));
+    if !quoted.is_empty() {
+        text.push_str("\n\nThe last lines of its log:\n");
+        text.push_str(&quoted.join("\n"));
+    }
+    text
+}
+
+/// What the platform's log says of an end; nothing of a good one.
+fn remark(exit: Exit, memory: u64) -> Option<String> {
+    match exit {
+        Exit::Code(0) => None,
+        Exit::Code(code) => Some(format!("Container called exit({code}).")),
+        Exit::Signal(15) => None,
+        Exit::Signal(signal) => Some(format!("Container terminated on signal {signal}.")),
+        Exit::OutOfMemory => Some(format!(
+            "Memory limit of {mib} MiB exceeded. Consider increasing the memory limit, see \
+             https://cloud.google.com/run/docs/configuring/memory-limits",
+            mib = memory >> 20
+        )),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

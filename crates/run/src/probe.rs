@@ -1,0 +1,114 @@
+//! Startup probes: when an instance counts as started.
+//!
+//! Without one of its own a container gets Cloud Run's: its port must accept a connection within 240 s
+//! (<https://cloud.google.com/run/docs/configuring/healthchecks>). A port is tried again within milliseconds, not
+//! once a period: the period only bounds how long failures may go on, and a fast start is the point.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{
+    record::{HttpProbe, Probe, ProbeKind},
+    runtime::Running,
+};
+
+/// The whole time that Cloud Run's own probe allows.
+const DEFAULT_PATIENCE: Duration = Duration::from_secs(240);
+/// Between the first tries of a port; grows to `SLOWEST`.
+const FASTEST: Duration = Duration::from_micros(500);
+const SLOWEST: Duration = Duration::from_millis(25);
+/// The most that is read of an answer's head.
+const MAX_HEAD: usize = 8192;
+
+/// Why a probe gave up.
+pub(crate) struct GaveUp(pub(crate) String);
+
+/// Waits until the container listens and its startup probe has passed.
+pub(crate) async fn started(
+    instance: &Arc<dyn Running>,
+    port: u16,
+    probe: Option<&Probe>,
+) -> Result<(), GaveUp> {
+    let Some(probe) = probe else {
+        return accepts(instance, port, Instant::now() + DEFAULT_PATIENCE).await;
+    };
+    sleep(Duration::from_secs(probe.initial_delay.into())).await;
+    let patience =
+        Duration::from_secs(u64::from(probe.period.max(1)) * u64::from(probe.failure_threshold.max(1)));
+    let deadline = Instant::now() + patience.max(Duration::from_secs(probe.timeout.into()));
+    match &probe.kind {
+        Some(ProbeKind::Http(http)) => answers(instance, port, http, probe, deadline).await,
+        Some(ProbeKind::Tcp(tcp)) => accepts(instance, own(tcp.port, port), deadline).await,
+        Some(ProbeKind::Grpc(grpc)) => accepts(instance, own(grpc.port, port), deadline).await,
+        None => accepts(instance, port, deadline).await,
+    }
+}
+
+fn own(asked: u32, port: u16) -> u16 {
+    u16::try_from(asked).ok().filter(|asked| *asked != 0).unwrap_or(port)
+}
+
+async fn accepts(instance: &Arc<dyn Running>, port: u16, deadline: Instant) -> Result<(), GaveUp> {
+    let mut pause = FASTEST;
+    loop {
+        if instance.connect(port).await.is_ok() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(GaveUp(format!("nothing accepted a connection on port {port}")));
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(SLOWEST);
+    }
+}
+
+async fn answers(
+    instance: &Arc<dyn Running>,
+    port: u16,
+    http: &HttpProbe,
+    probe: &Probe,
+    deadline: Instant,
+) -> Result<(), GaveUp> {
+    let port = own(http.port, port);
+    accepts(instance, port, deadline).await?;
+    let each = Duration::from_secs(probe.timeout.max(1).into());
+    let mut last = String::from("no answer");
+    for attempt in 0..probe.failure_threshold.max(1) {
+        if attempt > 0 {
+            sleep(Duration::from_secs(probe.period.max(1).into())).await;
+        }
+        match timeout(each, get(instance, port, http)).await {
+            Ok(Ok(200..=399)) => return Ok(()),
+            Ok(Ok(status)) => last = format!("status {status}"),
+            Ok(Err(error)) => last = error.to_string(),
+            Err(_) => last = format!("no answer within {} s", each.as_secs()),
+        }
+    }
+    Err(GaveUp(format!("GET {} on port {port}: {last}", http.path)))
+}
+
+/// The status of a GET.
+async fn get(instance: &Arc<dyn Running>, port: u16, http: &HttpProbe) -> std::io::Result<u16> {
+    let mut stream = instance.connect(port).await?;
+    let path = if http.path.is_empty() { "/" } else { &http.path };
+    let mut head = format!(
+        "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: GoogleHC/1.0\r\nConnection: close\r\n"
+    );
+    for (name, value) in &http.headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str("\r\n");
+    stream.write_all(head.as_bytes()).await?;
+    let mut answer = Vec::new();
+    while answer.len() < MAX_HEAD && !answer.contains(&b'\n') {
+        if stream.read_buf(&mut answer).await? == 0 {
+            break;
+        }
+    }
+    let status = std::str::from_utf8(&answer).ok().and_then(|line| line.split(' ').nth(1)?.parse().ok());
+    status.ok_or_else(|| std::io::Error::other("the answer is not HTTP"))
+}

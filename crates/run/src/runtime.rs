@@ -1,0 +1,79 @@
+//! What runs instances. On one machine that is the sandbox; the trait is what another engine would implement.
+
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+
+use ingress::Stream;
+use kernel::{BoxFuture, ports::LogSource};
+
+/// Everything needed to start one instance: nothing in it has to be looked up any more.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Whose instance it is, for its log and its metadata server.
+    pub source: LogSource,
+    /// The project's number.
+    pub project_number: u64,
+    /// The account it runs as.
+    pub service_account: Arc<str>,
+    /// The image's layers, the lowest first.
+    pub layers: Vec<PathBuf>,
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// The whole environment, secrets included: not for a log.
+    pub env: Secretive<Vec<(String, String)>>,
+    /// Working directory; empty means `/`.
+    pub cwd: String,
+    /// The image's user.
+    pub user: String,
+    /// In bytes, files in memory included.
+    pub memory: u64,
+    /// In thousandths of a vCPU.
+    pub cpu: u32,
+    /// Where it listens.
+    pub port: u16,
+}
+
+/// Something that is not shown by `Debug`.
+#[derive(Clone)]
+pub struct Secretive<T>(pub T);
+
+impl<T> std::fmt::Debug for Secretive<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(not shown)")
+    }
+}
+
+/// Starts instances.
+pub trait Runtime: Send + Sync + 'static {
+    /// Starts one. Resolves when its program has been started, not when it is ready.
+    ///
+    /// # Errors
+    /// A sentence for people: what could not be done, and what to do about it.
+    fn start(&self, plan: Plan) -> BoxFuture<'static, Result<Arc<dyn Running>, String>>;
+}
+
+/// How an instance ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// With an exit code.
+    Code(i32),
+    /// By a signal.
+    Signal(i32),
+    /// Because it wanted more memory than it may have.
+    OutOfMemory,
+}
+
+/// A running instance.
+pub trait Running: Send + Sync + 'static {
+    /// A connection to a port on its own loopback.
+    fn connect(&self, port: u16) -> BoxFuture<'_, io::Result<Stream>>;
+    /// Waits for its end. May be called more than once.
+    fn ended(&self) -> BoxFuture<'static, Exit>;
+    /// Takes its CPU away; quick.
+    fn freeze(&self);
+    /// Gives it back; quick.
+    fn thaw(&self);
+    /// Asks it to stop, and ends it when it has not after `grace`.
+    fn stop(&self, grace: Duration) -> BoxFuture<'static, ()>;
+    /// CPU time used so far, where it can be known.
+    fn cpu_time(&self) -> Option<Duration>;
+}
