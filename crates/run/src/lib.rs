@@ -1,1 +1,27 @@
 //! Cloud Run: services, revisions, traffic, and the reconciler.
+//!
+//! A service is what somebody asked for; a revision is one state of it, frozen. Both are [records](record) of our
+//! own, read from and written to both forms of Google's API: v2, and the Knative form that `gcloud run` speaks. A
+//! change of a service is stored first and answered at once; the reconciler then makes it true: it freezes a
+//! revision, proves that an instance of it starts and listens, and only then moves the traffic. Requests never
+//! come through here: they go through `ingress`, which asks the [`Fleet`] for instances.
+//!
+//! Left out for now: jobs, worker pools, volumes and more than one container an instance; each is refused with a
+//! clear error.
+
+mod api;
+mod change;
+mod engine;
+mod fleet;
+mod plan;
+mod probe;
+mod reconcile;
+pub mod record;
+mod route;
+mod rules;
+pub mod runtime;
+mod words;
+
+pub use api::methods;
+pub use engine::{Ports, Run, ServiceStatus};
+pub use fleet::Fleet;

@@ -1,0 +1,37 @@
+//! The methods: both forms of Google's API over one engine.
+
+mod knative;
+mod knative_read;
+mod knative_write;
+mod policy;
+mod v2;
+mod v2_read;
+mod v2_write;
+
+use std::sync::Arc;
+
+use kernel::{Error, Method, Mount, Result, names};
+
+use crate::{Run, change::Place};
+
+/// Every method that Cloud Run serves here.
+pub fn methods(run: Arc<Run>) -> Vec<Method> {
+    let mount = knative::mount(Mount::new(run));
+    let mount = policy::mount(mount);
+    v2::mount(mount).done()
+}
+
+impl Run {
+    /// The place that `projects/P/locations/R/services/S` names, with the project by its id.
+    async fn place(&self, name: &str) -> Result<Place> {
+        let [project, region, service] = names::parse(name, ["projects", "locations", "services"]).ok_or_else(|| {
+            Error::invalid(format!("'{name}' is not a service's name: use projects/PROJECT/locations/REGION/services/SERVICE."))
+        })?;
+        self.place_of(project, region, service).await
+    }
+
+    async fn place_of(&self, project: &str, region: &str, name: &str) -> Result<Place> {
+        let project = self.ports.projects.resolve(project).await?;
+        Ok(Place { project: project.id.to_string(), region: region.to_owned(), name: name.to_owned() })
+    }
+}

@@ -1,0 +1,263 @@
+//! The Knative form (`serving.knative.dev/v1`), which `gcloud run` speaks.
+//!
+//! Its names hold no region: the host does (`us-central1-run.googleapis.com`). Permissions are therefore asked here
+//! and not beside the method, once the resource's whole name is known.
+
+use std::sync::Arc;
+
+use apis::google::discovery::run::v1::{
+    self as knative, namespaces_revisions, namespaces_services, projects_locations,
+};
+use kernel::{
+    Caller, Error, Mount, Resource, Result, names,
+    paging::{Limits, Page},
+};
+
+use super::{knative_read, knative_write};
+use crate::{Run, change::Place, engine::RUN, rules};
+
+/// Sizes of a page of services or revisions.
+const PAGE: Limits = Limits { usual: 100, most: 500 };
+
+pub(super) fn mount(mount: Mount<Run>) -> Mount<Run> {
+    mount
+        .unary(namespaces_services::CREATE, &[], create_service)
+        .unary(namespaces_services::GET, &[], get_service)
+        .unary(namespaces_services::LIST, &[], list_services)
+        .unary(namespaces_services::REPLACE_SERVICE, &[], replace_service)
+        .unary(namespaces_services::DELETE, &[], delete_service)
+        .unary(namespaces_revisions::GET, &[], get_revision)
+        .unary(namespaces_revisions::LIST, &[], list_revisions)
+        .unary(projects_locations::LIST, &[], list_locations)
+}
+
+async fn create_service(
+    run: Arc<Run>,
+    caller: Caller,
+    request: knative::NamespacesServicesCreateRequest,
+) -> Result<knative::Service> {
+    let body = request.body.unwrap_or_default();
+    let name = body.metadata.as_ref().and_then(|metadata| metadata.name.clone()).unwrap_or_default();
+    let place = run.place_of(namespace(&request.parent)?, &region(&caller)?, &name).await?;
+    caller.require("run.services.create", &location(&place))?;
+    let desired = knative_read::desired(&body)?;
+    if is_dry(&request.dry_run) {
+        return run.try_out(&caller, &place, desired).map(|()| body);
+    }
+    let held = run.create(&caller, &place, desired).await?;
+    Ok(knative_write::service(&run, &held))
+}
+
+async fn replace_service(
+    run: Arc<Run>,
+    caller: Caller,
+    request: knative::NamespacesServicesReplaceServiceRequest,
+) -> Result<knative::Service> {
+    let place = named(&run, &caller, &request.name, "services").await?;
+    caller.require("run.services.update", &resource(&place))?;
+    let body = request.body.unwrap_or_default();
+    let desired = knative_read::desired(&body)?;
+    if is_dry(&request.dry_run) {
+        return run.try_out(&caller, &place, desired).map(|()| body);
+    }
+    let etag = body.metadata.and_then(|metadata| metadata.resource_version).unwrap_or_default();
+    let held = run.replace(&caller, &place, &etag, desired).await?;
+    Ok(knative_write::service(&run, &held))
+}
+
+async fn get_service(
+    run: Arc<Run>,
+    caller: Caller,
+    request: knative::NamespacesServicesGetRequest,
+) -> Result<knative::Service> {
+    let place = named(&run, &caller, &request.name, "services").await?;
+    caller.require("run.services.get", &resource(&place))?;
+    Ok(knative_write::service(&run, &*run.services.get(&place.resource_name())?))
+}
+
+async fn delete_service(
+    run: Arc<Run>,
+    caller: Caller,
+    request: knative::NamespacesServicesDeleteRequest,
+) -> Result<knative::Status> {
+    let place = named(&run, &caller, &request.name, "services").await?;
+    caller.require("run.services.delete", &resource(&place))?;
+    let held = run.services.get(&place.resource_name())?;
+    if !is_dry(&request.dry_run) {
+        run.delete(&place, "").await?;
+    }
+    Ok(knative::Status {
+        status: Some("Success".into()),
+        details: Some(knative::StatusDetails {
+            group: Some("serving.knative.dev".into()),
+            kind: Some("services".into()),
+            name: Some(place.name),
+            uid: Some(held.value.uid.clone()),
+            ..Default::default()
+        }),
+        ..Default::default()
+    })
+}
+
+async fn list_services(
+    run: Arc<Run>,
+    caller: Caller,
+    request: knative::NamespacesServicesListRequest,
+) -> Result<knative::ListServicesResponse> {
+    let (place, prefix) = listed(&run, &caller, &request.parent).await?;
+    caller.require("run.services.list", &location(&place))?;
+    let selector = Selector::parse(request.label_selector.as_deref().unwrap_or_default())?;
+    let page = Page::new(
+        PAGE,
+        request.limit.unwrap_or(0),
+        request.r#continue.as_deref().unwrap_or_default(),
+        &[&prefix],
+    )?;
+    let (found, next) = run.services.list(&prefix, &page, |_, held| selector.takes(&held.value.labels));
+    Ok(knative::ListServicesResponse {
+        api_version: Some("serving.knative.dev/v1".into()),
+        kind: Some("ServiceList".into()),
+        items: found.iter().map(|(_, held)| knative_write::service(&run, held)).collect(),
+        metadata: Some(list_meta(next)),
+        unreachable: Vec::new(),
+    })
+}
+
+async fn get_revision(
+    run: Arc<Run>,
+    caller: Caller,
+    request: knative::NamespacesRevisionsGetRequest,
+) -> Result<knative::Revision> {
+    let place = named(&run, &caller, &request.name, "revisions").await?;
+    let prefix = format!("projects/{}/locations/{}/services/", place.project, place.region);
+    let page = Page::new(Limits { usual: 1, most: 1 }, 1, "", &[])?;
+    let (found, _) = run.revisions.list(&prefix, &page, |_, held| held.value.name == place.name);
+    let found = found.first().map(|(_, held)| held.clone());
+    let service = found.as_ref().map_or(String::new(), |held| held.value.service.clone());
+    let name = format!("{prefix}{service}/revisions/{}", place.name);
+    caller.require("run.revisions.get", &Resource::new(RUN, name))?;
+    let held = found.ok_or_else(|| Error::not_found(format!("Revision '{}' was not found.", place.name)))?;
+    Ok(knative_write::revision(&run, &held))
+}
+
+async fn list_revisions(
+    run: Arc<Run>,
+    caller: Caller,
+    request: knative::NamespacesRevisionsListRequest,
+) -> Result<knative::ListRevisionsResponse> {
+    let (place, prefix) = listed(&run, &caller, &request.parent).await?;
+    caller.require("run.revisions.list", &location(&place))?;
+    let selector = Selector::parse(request.label_selector.as_deref().unwrap_or_default())?;
+    let page = Page::new(
+        PAGE,
+        request.limit.unwrap_or(0),
+        request.r#continue.as_deref().unwrap_or_default(),
+        &[&prefix],
+    )?;
+    let (mut found, next) = run
+        .revisions
+        .list(&prefix, &page, |_, held| selector.takes(&knative_write::revision_labels(&held.value)));
+    found.sort_by_key(|(_, held)| std::cmp::Reverse(held.created));
+    Ok(knative::ListRevisionsResponse {
+        api_version: Some("serving.knative.dev/v1".into()),
+        kind: Some("RevisionList".into()),
+        items: found.iter().map(|(_, held)| knative_write::revision(&run, held)).collect(),
+        metadata: Some(list_meta(next)),
+        unreachable: Vec::new(),
+    })
+}
+
+async fn list_locations(
+    run: Arc<Run>,
+    caller: Caller,
+    request: knative::ProjectsLocationsListRequest,
+) -> Result<knative::ListLocationsResponse> {
+    let [project] =
+        names::parse(&request.name, ["projects"]).ok_or_else(|| Error::invalid("Invalid resource name."))?;
+    let project = run.ports.projects.resolve(project).await?;
+    caller.require("run.locations.list", &Resource::project(&project.id))?;
+    let regions = rules::REGIONS.into_iter().chain([rules::LAST_REGION]);
+    let locations = regions.map(|region| knative::Location {
+        name: Some(format!("projects/{}/locations/{region}", project.id)),
+        location_id: Some(region.into()),
+        display_name: Some(region.into()),
+        ..Default::default()
+    });
+    Ok(knative::ListLocationsResponse { locations: locations.collect(), next_page_token: None })
+}
+
+/// The region in the host of a regional endpoint.
+fn region(caller: &Caller) -> Result<String> {
+    let host = &caller.request().host;
+    host.strip_suffix("-run.googleapis.com").map(str::to_owned).ok_or_else(|| {
+        Error::invalid("This method is served by regional endpoints only, such as https://us-central1-run.googleapis.com.")
+    })
+}
+
+/// `P` of `namespaces/P`.
+fn namespace(parent: &str) -> Result<&str> {
+    names::parse(parent, ["namespaces"])
+        .map(|[project]| project)
+        .ok_or_else(|| Error::invalid(format!("'{parent}' is not a namespace: use namespaces/PROJECT.")))
+}
+
+/// The place that `namespaces/P/KIND/N` names on a regional host.
+async fn named(run: &Run, caller: &Caller, name: &str, kind: &str) -> Result<Place> {
+    let [project, id] = names::parse(name, ["namespaces", kind]).ok_or_else(|| {
+        Error::invalid(format!("'{name}' is not a name: use namespaces/PROJECT/{kind}/NAME."))
+    })?;
+    run.place_of(project, &region(caller)?, id).await
+}
+
+/// What a listing ranges over: one region, or all of them on the global host.
+async fn listed(run: &Run, caller: &Caller, parent: &str) -> Result<(Place, String)> {
+    let region = region(caller).unwrap_or_else(|_| "-".into());
+    let place = run.place_of(namespace(parent)?, &region, "").await?;
+    let prefix = match place.region.as_str() {
+        "-" => format!("projects/{}/locations/", place.project),
+        region => format!("projects/{}/locations/{region}/services/", place.project),
+    };
+    Ok((place, prefix))
+}
+
+fn location(place: &Place) -> Resource {
+    Resource::new(RUN, format!("projects/{}/locations/{}", place.project, place.region))
+}
+
+fn resource(place: &Place) -> Resource {
+    Resource::new(RUN, place.resource_name())
+}
+
+/// gcloud reads the metadata of every list, so it is there even when empty.
+fn list_meta(next: String) -> knative::ListMeta {
+    knative::ListMeta { r#continue: Some(next).filter(|next| !next.is_empty()), ..Default::default() }
+}
+
+fn is_dry(dry_run: &Option<String>) -> bool {
+    dry_run.as_deref() == Some("all")
+}
+
+/// A label selector: `a=b`, `a==b`, `a!=b`, joined by commas.
+struct Selector(Vec<(String, String, bool)>);
+
+impl Selector {
+    fn parse(text: &str) -> Result<Self> {
+        let terms = text.split(',').map(str::trim).filter(|term| !term.is_empty());
+        terms.map(Self::term).collect::<Result<_>>().map(Selector)
+    }
+
+    fn term(term: &str) -> Result<(String, String, bool)> {
+        let (key, value, wanted) = if let Some((key, value)) = term.split_once("!=") {
+            (key, value, false)
+        } else if let Some((key, value)) = term.split_once("==").or_else(|| term.split_once('=')) {
+            (key, value, true)
+        } else {
+            return Err(Error::invalid(format!("'{term}' is not a label selector such as key=value.")));
+        };
+        Ok((key.trim().to_owned(), value.trim().to_owned(), wanted))
+    }
+
+    fn takes(&self, labels: &std::collections::BTreeMap<String, String>) -> bool {
+        self.0.iter().all(|(key, value, wanted)| (labels.get(key) == Some(value)) == *wanted)
+    }
+}

@@ -1,0 +1,434 @@
+//! From our records to the Knative form.
+
+use std::collections::BTreeMap;
+
+use apis::google::discovery::run::v1 as knative;
+use kernel::mirror::Versioned;
+
+use crate::{
+    Run,
+    record::{
+        Condition, Container, EnvSource, Ingress, Probe, ProbeKind, Revision, Scaling, Service, State,
+        Template, Traffic, VolumeKind,
+    },
+};
+
+type Map = BTreeMap<String, String>;
+
+const API_VERSION: &str = "serving.knative.dev/v1";
+
+pub(super) fn service(run: &Run, held: &Versioned<Service>) -> knative::Service {
+    let service = &held.value;
+    knative::Service {
+        api_version: Some(API_VERSION.into()),
+        kind: Some("Service".into()),
+        metadata: Some(metadata(run, held)),
+        spec: Some(knative::ServiceSpec {
+            template: service.template.as_ref().map(template),
+            traffic: asked_traffic(service),
+        }),
+        status: Some(status(run, service)),
+    }
+}
+
+fn metadata(run: &Run, held: &Versioned<Service>) -> knative::ObjectMeta {
+    let service = &held.value;
+    let number = namespace(run, &service.project);
+    let mut labels = service.labels.clone();
+    labels.insert("cloud.googleapis.com/location".into(), service.region.clone());
+    knative::ObjectMeta {
+        name: Some(service.name.clone()),
+        self_link: Some(format!("/apis/{API_VERSION}/namespaces/{number}/services/{}", service.name)),
+        namespace: Some(number),
+        uid: Some(service.uid.clone()),
+        resource_version: Some(version(held.revision)),
+        generation: Some(service.generation as i32),
+        creation_timestamp: time(&service.created),
+        labels,
+        annotations: service_annotations(run, service),
+        ..Default::default()
+    }
+}
+
+fn service_annotations(run: &Run, service: &Service) -> Map {
+    let mut all = service.annotations.clone();
+    let mut set = |key: &str, value: String| {
+        if !value.is_empty() {
+            all.insert(key.to_owned(), value);
+        }
+    };
+    set("serving.knative.dev/creator", service.creator.clone());
+    set("serving.knative.dev/lastModifier", service.last_modifier.clone());
+    set("run.googleapis.com/client-name", service.client.clone());
+    set("run.googleapis.com/client-version", service.client_version.clone());
+    set("run.googleapis.com/description", service.description.clone());
+    set("run.googleapis.com/ingress", ingress(service.ingress()).into());
+    set("run.googleapis.com/ingress-status", ingress(service.ingress()).into());
+    set("run.googleapis.com/operation-id", service.operation.clone());
+    set("run.googleapis.com/urls", serde_json::json!([run.url(service)]).to_string());
+    set("run.googleapis.com/invoker-iam-disabled", when(service.invoker_iam_disabled));
+    set("run.googleapis.com/default-url-disabled", when(service.default_uri_disabled));
+    if !service.custom_audiences.is_empty() {
+        set("run.googleapis.com/custom-audiences", serde_json::json!(service.custom_audiences).to_string());
+    }
+    let scaling = service.scaling.unwrap_or_default();
+    set("run.googleapis.com/minScale", number(scaling.min));
+    set("run.googleapis.com/maxScale", number(scaling.max));
+    set("run.googleapis.com/manualInstanceCount", number(scaling.manual));
+    set(
+        "run.googleapis.com/launch-stage",
+        match service.launch_stage {
+            2 => "ALPHA",
+            3 => "BETA",
+            _ => "",
+        }
+        .into(),
+    );
+    all
+}
+
+fn status(run: &Run, service: &Service) -> knative::ServiceStatus {
+    let url = run.url(service);
+    knative::ServiceStatus {
+        observed_generation: Some(service.generation as i32),
+        conditions: [
+            ("Ready", &service.ready),
+            ("ConfigurationsReady", &service.configurations_ready),
+            ("RoutesReady", &service.routes_ready),
+        ]
+        .into_iter()
+        .map(|(kind, state)| condition(kind, state))
+        .collect(),
+        latest_created_revision_name: text(&service.latest_created),
+        latest_ready_revision_name: text(&service.latest_ready),
+        traffic: service.serving.iter().map(|target| serving_target(run, service, target)).collect(),
+        address: Some(knative::Addressable { url: Some(url.clone()) }),
+        url: Some(url),
+    }
+}
+
+pub(super) fn revision(run: &Run, held: &Versioned<Revision>) -> knative::Revision {
+    let revision = &held.value;
+    let frozen = revision.template.clone().unwrap_or_default();
+    let template = template(&frozen);
+    let number = namespace(run, &revision.project);
+    let mut annotations = template.metadata.map(|metadata| metadata.annotations).unwrap_or_default();
+    annotations.insert("serving.knative.dev/creator".into(), revision.creator.clone());
+    knative::Revision {
+        api_version: Some(API_VERSION.into()),
+        kind: Some("Revision".into()),
+        metadata: Some(knative::ObjectMeta {
+            name: Some(revision.name.clone()),
+            self_link: Some(format!("/apis/{API_VERSION}/namespaces/{number}/revisions/{}", revision.name)),
+            namespace: Some(number),
+            uid: Some(revision.uid.clone()),
+            resource_version: Some(version(held.revision)),
+            generation: Some(1),
+            creation_timestamp: time(&revision.created),
+            labels: revision_labels(revision),
+            annotations,
+            owner_references: vec![knative::OwnerReference {
+                api_version: Some(API_VERSION.into()),
+                kind: Some("Configuration".into()),
+                name: Some(revision.service.clone()),
+                uid: Some(revision.service_uid.clone()),
+                controller: Some(true),
+                block_owner_deletion: Some(true),
+            }],
+            ..Default::default()
+        }),
+        spec: template.spec,
+        status: Some(revision_status(revision)),
+    }
+}
+
+fn revision_status(revision: &Revision) -> knative::RevisionStatus {
+    let container = revision
+        .template
+        .as_ref()
+        .and_then(|template| template.containers.first())
+        .cloned()
+        .unwrap_or_default();
+    let repository = container.image.split('@').next().unwrap_or_default();
+    let digest = revision.image_digests.first().map(|digest| format!("{}@{digest}", untagged(repository)));
+    knative::RevisionStatus {
+        observed_generation: Some(1),
+        conditions: ["Ready", "ContainerHealthy", "ResourcesAvailable"]
+            .into_iter()
+            .map(|kind| condition(kind, &revision.ready))
+            .collect(),
+        image_digest: digest,
+        service_name: Some(revision.service.clone()),
+        ..Default::default()
+    }
+}
+
+/// The labels that gcloud selects revisions by.
+pub(super) fn revision_labels(revision: &Revision) -> Map {
+    let mut labels = revision.template.as_ref().map(|template| template.labels.clone()).unwrap_or_default();
+    labels.insert("serving.knative.dev/service".into(), revision.service.clone());
+    labels.insert("serving.knative.dev/configuration".into(), revision.service.clone());
+    labels.insert(
+        "serving.knative.dev/configurationGeneration".into(),
+        revision.service_generation.to_string(),
+    );
+    labels.insert("serving.knative.dev/serviceUid".into(), revision.service_uid.clone());
+    labels.insert("cloud.googleapis.com/location".into(), revision.region.clone());
+    labels
+}
+
+fn template(template: &Template) -> knative::RevisionTemplate {
+    let first = template.containers.first();
+    knative::RevisionTemplate {
+        metadata: Some(knative::ObjectMeta {
+            name: text(&template.revision),
+            labels: template.labels.clone(),
+            annotations: template_annotations(template, first),
+            ..Default::default()
+        }),
+        spec: Some(knative::RevisionSpec {
+            container_concurrency: Some(template.concurrency as i32),
+            timeout_seconds: Some(template.timeout_seconds as i32),
+            service_account_name: text(&template.service_account),
+            containers: template.containers.iter().map(container).collect(),
+            volumes: template.volumes.iter().filter_map(volume).collect(),
+            ..Default::default()
+        }),
+    }
+}
+
+fn template_annotations(template: &Template, first: Option<&Container>) -> Map {
+    let mut all = template.annotations.clone();
+    let mut set = |key: &str, value: String| {
+        if !value.is_empty() {
+            all.insert(key.to_owned(), value);
+        }
+    };
+    let Scaling { min, max, .. } = template.scaling.unwrap_or_default();
+    set("autoscaling.knative.dev/minScale", number(min));
+    set("autoscaling.knative.dev/maxScale", number(max));
+    set("run.googleapis.com/sessionAffinity", when(template.session_affinity));
+    set("run.googleapis.com/startup-cpu-boost", when(first.is_some_and(|first| first.startup_cpu_boost)));
+    if first.is_some_and(|first| !first.cpu_idle) {
+        set("run.googleapis.com/cpu-throttling", "false".into());
+    }
+    set(
+        "run.googleapis.com/execution-environment",
+        match template.execution_environment {
+            1 => "gen1",
+            2 => "gen2",
+            _ => "",
+        }
+        .into(),
+    );
+    for volume in &template.volumes {
+        if let Some(VolumeKind::CloudSql(sql)) = &volume.kind {
+            set("run.googleapis.com/cloudsql-instances", sql.instances.join(","));
+        }
+    }
+    all
+}
+
+fn volume(volume: &crate::record::Volume) -> Option<knative::Volume> {
+    let Some(VolumeKind::Memory(memory)) = &volume.kind else { return None };
+    Some(knative::Volume {
+        name: Some(volume.name.clone()),
+        empty_dir: Some(knative::EmptyDirVolumeSource {
+            medium: Some("Memory".into()),
+            size_limit: text(&memory.size_limit),
+        }),
+        ..Default::default()
+    })
+}
+
+fn container(container: &Container) -> knative::Container {
+    knative::Container {
+        name: text(&container.name),
+        image: Some(container.image.clone()),
+        command: container.command.clone(),
+        args: container.args.clone(),
+        env: container.env.iter().map(env).collect(),
+        ports: match container.port {
+            0 => Vec::new(),
+            port => vec![knative::ContainerPort {
+                name: text(&container.port_name),
+                container_port: Some(port as i32),
+                protocol: None,
+            }],
+        },
+        resources: Some(knative::ResourceRequirements {
+            limits: [
+                ("cpu".to_owned(), container.cpu.clone()),
+                ("memory".to_owned(), container.memory.clone()),
+            ]
+            .into(),
+            requests: Map::new(),
+        }),
+        startup_probe: Some(container.startup_probe.as_ref().map_or_else(|| default_probe(container), probe))
+            .filter(|_| container.port != 0),
+        liveness_probe: container.liveness_probe.as_ref().map(probe),
+        working_dir: text(&container.working_dir),
+        volume_mounts: container
+            .mounts
+            .iter()
+            .map(|mount| knative::VolumeMount {
+                name: Some(mount.volume.clone()),
+                mount_path: Some(mount.path.clone()),
+                ..Default::default()
+            })
+            .collect(),
+        ..Default::default()
+    }
+}
+
+/// The startup probe that Cloud Run shows for containers without one.
+fn default_probe(container: &Container) -> knative::Probe {
+    knative::Probe {
+        timeout_seconds: Some(240),
+        period_seconds: Some(240),
+        failure_threshold: Some(1),
+        tcp_socket: Some(knative::TcpSocketAction { port: Some(container.port as i32), host: None }),
+        ..Default::default()
+    }
+}
+
+fn env(variable: &crate::record::EnvVar) -> knative::EnvVar {
+    let (value, from) = match &variable.source {
+        Some(EnvSource::Value(value)) => (Some(value.clone()), None),
+        Some(EnvSource::Secret(secret)) => {
+            let reference = knative::SecretKeySelector {
+                name: Some(secret.secret.clone()),
+                key: Some(secret.version.clone()),
+                ..Default::default()
+            };
+            (None, Some(knative::EnvVarSource { secret_key_ref: Some(reference), ..Default::default() }))
+        }
+        None => (None, None),
+    };
+    knative::EnvVar { name: Some(variable.name.clone()), value, value_from: from }
+}
+
+fn probe(probe: &Probe) -> knative::Probe {
+    let mut written = knative::Probe {
+        initial_delay_seconds: Some(probe.initial_delay as i32).filter(|delay| *delay != 0),
+        timeout_seconds: Some(probe.timeout as i32),
+        period_seconds: Some(probe.period as i32),
+        failure_threshold: Some(probe.failure_threshold as i32),
+        ..Default::default()
+    };
+    let port = |port: u32| Some(port as i32).filter(|port| *port != 0);
+    match &probe.kind {
+        Some(ProbeKind::Http(http)) => {
+            let headers = http.headers.iter().map(|(name, value)| knative::HttpHeader {
+                name: Some(name.clone()),
+                value: Some(value.clone()),
+            });
+            written.http_get = Some(knative::HttpGetAction {
+                path: text(&http.path),
+                port: port(http.port),
+                http_headers: headers.collect(),
+                ..Default::default()
+            });
+        }
+        Some(ProbeKind::Tcp(tcp)) => {
+            written.tcp_socket = Some(knative::TcpSocketAction { port: port(tcp.port), host: None })
+        }
+        Some(ProbeKind::Grpc(grpc)) => {
+            written.grpc = Some(knative::GrpcAction { port: port(grpc.port), service: text(&grpc.service) })
+        }
+        None => {}
+    }
+    written
+}
+
+fn asked_traffic(service: &Service) -> Vec<knative::TrafficTarget> {
+    if service.traffic.is_empty() {
+        return vec![knative::TrafficTarget {
+            latest_revision: Some(true),
+            percent: Some(100),
+            ..Default::default()
+        }];
+    }
+    let target = |target: &Traffic| knative::TrafficTarget {
+        latest_revision: target.revision.is_empty().then_some(true),
+        revision_name: text(&target.revision),
+        percent: share(target),
+        tag: text(&target.tag),
+        ..Default::default()
+    };
+    service.traffic.iter().map(target).collect()
+}
+
+fn serving_target(run: &Run, service: &Service, target: &Traffic) -> knative::TrafficTarget {
+    knative::TrafficTarget {
+        latest_revision: target.latest.then_some(true),
+        revision_name: text(&target.revision),
+        percent: share(target),
+        tag: text(&target.tag),
+        url: (!target.tag.is_empty()).then(|| run.tag_url(service, &target.tag)),
+        configuration_name: None,
+    }
+}
+
+fn share(target: &Traffic) -> Option<i32> {
+    Some(target.percent as i32).filter(|percent| *percent != 0)
+}
+
+fn condition(kind: &str, state: &Option<Condition>) -> knative::GoogleCloudRunV1Condition {
+    let state = state.clone().unwrap_or_default();
+    knative::GoogleCloudRunV1Condition {
+        r#type: Some(kind.into()),
+        status: Some(
+            match state.state() {
+                State::True => "True",
+                State::False => "False",
+                State::Unknown => "Unknown",
+            }
+            .into(),
+        ),
+        reason: text(&state.reason),
+        message: text(&state.message),
+        last_transition_time: time(&state.since),
+        severity: None,
+    }
+}
+
+fn ingress(ingress: Ingress) -> &'static str {
+    match ingress {
+        Ingress::Unspecified | Ingress::All => "all",
+        Ingress::Internal => "internal",
+        Ingress::InternalAndLoadBalancer => "internal-and-cloud-load-balancing",
+    }
+}
+
+/// The namespace of an object is the project's number.
+fn namespace(run: &Run, project: &str) -> String {
+    run.ports.projects.known(project).map_or_else(|| project.to_owned(), |project| project.number.to_string())
+}
+
+fn version(revision: u64) -> String {
+    kernel::etag::quoted(revision).trim_matches('"').to_owned()
+}
+
+fn untagged(image: &str) -> &str {
+    match image.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => name,
+        _ => image,
+    }
+}
+
+fn time(time: &Option<prost_types::Timestamp>) -> Option<String> {
+    time.as_ref().map(ToString::to_string)
+}
+
+fn text(text: &str) -> Option<String> {
+    Some(text.to_owned()).filter(|text| !text.is_empty())
+}
+
+fn when(holds: bool) -> String {
+    if holds { "true".into() } else { String::new() }
+}
+
+fn number(number: Option<u32>) -> String {
+    number.map(|number| number.to_string()).unwrap_or_default()
+}

@@ -1,0 +1,195 @@
+//! From v2 to our records.
+
+use apis::google::cloud::run::v2::{self, env_var::Values, probe::ProbeType, volume::VolumeType};
+use kernel::{Error, Result};
+
+use crate::{
+    change::Desired,
+    record::{
+        CloudSql, Container, EnvSource, EnvVar, GrpcProbe, HttpProbe, Memory, Mount, Probe, ProbeKind,
+        Scaling, SecretVersion, TcpProbe, Template, Traffic, Volume, VolumeKind,
+    },
+};
+
+/// What a service message asks for.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` for values that cannot be read; limits are checked by the engine.
+pub(super) fn desired(service: &v2::Service) -> Result<Desired> {
+    let service = service.clone();
+    Ok(Desired {
+        labels: service.labels,
+        annotations: service.annotations,
+        description: service.description,
+        ingress: service.ingress,
+        invoker_iam_disabled: service.invoker_iam_disabled,
+        default_uri_disabled: service.default_uri_disabled,
+        custom_audiences: service.custom_audiences,
+        template: template(service.template.unwrap_or_default())?,
+        traffic: service.traffic.into_iter().map(traffic).collect::<Result<_>>()?,
+        scaling: service
+            .scaling
+            .map(service_scaling)
+            .transpose()?
+            .filter(|scaling| *scaling != Scaling::default()),
+        client: service.client,
+        client_version: service.client_version,
+        launch_stage: service.launch_stage,
+    })
+}
+
+fn template(template: v2::RevisionTemplate) -> Result<Template> {
+    if template.vpc_access.is_some() {
+        return Err(Error::unimplemented("VPC access is not served here yet; remove template.vpc_access."));
+    }
+    let seconds = template.timeout.map_or(0, |timeout| timeout.seconds);
+    Ok(Template {
+        revision: template.revision,
+        labels: template.labels,
+        annotations: template.annotations,
+        scaling: template.scaling.map(revision_scaling).transpose()?,
+        timeout_seconds: u32::try_from(seconds).map_err(|_| negative("template.timeout"))?,
+        service_account: template.service_account,
+        containers: template.containers.into_iter().map(container).collect::<Result<_>>()?,
+        concurrency: count(
+            "template.max_instance_request_concurrency",
+            template.max_instance_request_concurrency,
+        )?,
+        session_affinity: template.session_affinity,
+        execution_environment: template.execution_environment,
+        volumes: template.volumes.into_iter().map(volume).collect::<Result<_>>()?,
+    })
+}
+
+fn container(container: v2::Container) -> Result<Container> {
+    let resources = container.resources;
+    let limit = |name: &str| {
+        resources.as_ref().and_then(|resources| resources.limits.get(name)).cloned().unwrap_or_default()
+    };
+    let port = container.ports.first().cloned().unwrap_or_default();
+    Ok(Container {
+        cpu: limit("cpu"),
+        memory: limit("memory"),
+        // Without a word on resources CPU is there during requests only.
+        cpu_idle: resources.as_ref().is_none_or(|resources| resources.cpu_idle),
+        startup_cpu_boost: resources.as_ref().is_some_and(|resources| resources.startup_cpu_boost),
+        name: container.name,
+        image: container.image,
+        command: container.command,
+        args: container.args,
+        env: container.env.into_iter().map(env).collect(),
+        port: count("ports.container_port", port.container_port)?,
+        port_name: port.name,
+        startup_probe: container.startup_probe.map(probe).transpose()?,
+        liveness_probe: container.liveness_probe.map(probe).transpose()?,
+        working_dir: container.working_dir,
+        depends_on: container.depends_on,
+        mounts: container
+            .volume_mounts
+            .into_iter()
+            .map(|mount| Mount { volume: mount.name, path: mount.mount_path })
+            .collect(),
+    })
+}
+
+fn env(variable: v2::EnvVar) -> EnvVar {
+    let source = match variable.values {
+        None => EnvSource::Value(String::new()),
+        Some(Values::Value(value)) => EnvSource::Value(value),
+        Some(Values::ValueSource(source)) => {
+            let secret = source.secret_key_ref.unwrap_or_default();
+            let version = if secret.version.is_empty() { "latest".into() } else { secret.version };
+            EnvSource::Secret(SecretVersion { secret: secret.secret, version })
+        }
+    };
+    EnvVar { name: variable.name, source: Some(source) }
+}
+
+fn probe(probe: v2::Probe) -> Result<Probe> {
+    Ok(Probe {
+        initial_delay: count("initial_delay_seconds", probe.initial_delay_seconds)?,
+        timeout: count("timeout_seconds", probe.timeout_seconds)?,
+        period: count("period_seconds", probe.period_seconds)?,
+        failure_threshold: count("failure_threshold", probe.failure_threshold)?,
+        kind: probe.probe_type.map(probe_kind).transpose()?,
+    })
+}
+
+fn probe_kind(kind: ProbeType) -> Result<ProbeKind> {
+    Ok(match kind {
+        ProbeType::HttpGet(http) => ProbeKind::Http(HttpProbe {
+            path: http.path,
+            port: count("http_get.port", http.port)?,
+            headers: http.http_headers.into_iter().map(|header| (header.name, header.value)).collect(),
+        }),
+        ProbeType::TcpSocket(tcp) => ProbeKind::Tcp(TcpProbe { port: count("tcp_socket.port", tcp.port)? }),
+        ProbeType::Grpc(grpc) => {
+            ProbeKind::Grpc(GrpcProbe { port: count("grpc.port", grpc.port)?, service: grpc.service })
+        }
+    })
+}
+
+fn volume(volume: v2::Volume) -> Result<Volume> {
+    let kind = match volume.volume_type {
+        Some(VolumeType::CloudSqlInstance(sql)) => {
+            VolumeKind::CloudSql(CloudSql { instances: sql.instances })
+        }
+        Some(VolumeType::EmptyDir(memory)) => VolumeKind::Memory(Memory { size_limit: memory.size_limit }),
+        _ => {
+            return Err(Error::unimplemented(format!(
+                "The volume '{}' is of a kind that is not served here yet.",
+                volume.name
+            )));
+        }
+    };
+    Ok(Volume { name: volume.name, kind: Some(kind) })
+}
+
+fn traffic(target: v2::TrafficTarget) -> Result<Traffic> {
+    let is_latest = target.r#type() != v2::TrafficTargetAllocationType::Revision;
+    if is_latest != target.revision.is_empty() {
+        return Err(Error::bad_field(
+            "traffic",
+            "A traffic target names either a revision or the latest one.",
+        ));
+    }
+    // Clients give the name alone or in full.
+    let revision = target.revision.rsplit('/').next().unwrap_or_default().to_owned();
+    Ok(Traffic {
+        revision,
+        percent: count("traffic.percent", target.percent)?,
+        tag: target.tag,
+        latest: false,
+    })
+}
+
+fn revision_scaling(scaling: v2::RevisionScaling) -> Result<Scaling> {
+    Ok(Scaling {
+        min: some(count("scaling.min_instance_count", scaling.min_instance_count)?),
+        max: some(count("scaling.max_instance_count", scaling.max_instance_count)?),
+        manual: None,
+    })
+}
+
+fn service_scaling(scaling: v2::ServiceScaling) -> Result<Scaling> {
+    Ok(Scaling {
+        min: some(count("scaling.min_instance_count", scaling.min_instance_count)?),
+        max: some(count("scaling.max_instance_count", scaling.max_instance_count)?),
+        manual: scaling
+            .manual_instance_count
+            .map(|manual| count("scaling.manual_instance_count", manual))
+            .transpose()?,
+    })
+}
+
+fn some(count: u32) -> Option<u32> {
+    Some(count).filter(|count| *count != 0)
+}
+
+fn count(field: &str, value: i32) -> Result<u32> {
+    u32::try_from(value).map_err(|_| negative(field))
+}
+
+fn negative(field: &str) -> Error {
+    Error::bad_field(field, format!("{field} must not be negative"))
+}
