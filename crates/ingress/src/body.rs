@@ -35,6 +35,8 @@ enum Kind {
 struct Streaming {
     exchange: Option<Exchange>,
     flight: Flight,
+    /// What the response ended with, to be told when all before it is on its way.
+    fault: Option<Fault>,
 }
 
 impl Body {
@@ -44,7 +46,7 @@ impl Body {
 
     pub(crate) fn http1(exchange: Exchange, mut flight: Flight) -> Self {
         flight.detach();
-        Body(Kind::Http1(Box::new(Streaming { exchange: Some(exchange), flight })))
+        Body(Kind::Http1(Box::new(Streaming { exchange: Some(exchange), flight, fault: None })))
     }
 
     pub(crate) fn h2c(answer: Answer) -> Self {
@@ -82,7 +84,7 @@ impl http_body::Body for Body {
         match &self.0 {
             Kind::Empty => true,
             Kind::Whole(_) => false,
-            Kind::Http1(streaming) => streaming.exchange.is_none(),
+            Kind::Http1(streaming) => streaming.exchange.is_none() && streaming.fault.is_none(),
             Kind::H2c(answer) => answer.is_end_stream(),
         }
     }
@@ -92,7 +94,7 @@ impl http_body::Body for Body {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Http1(streaming) => {
-                let left = streaming.exchange.as_ref().map_or(Some(0), Exchange::remaining);
+                let left = streaming.exchange.as_ref().and_then(Exchange::remaining);
                 left.map_or_else(SizeHint::default, SizeHint::with_exact)
             }
             Kind::H2c(answer) => answer.size_hint(),
@@ -102,6 +104,9 @@ impl http_body::Body for Body {
 
 impl Streaming {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(fault) = self.fault.take() {
+            return Poll::Ready(Some(Err(fault.into())));
+        }
         let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
         let frame = ready!(exchange.poll_frame(cx));
         self.flight.request_bytes = exchange.request_bytes();
@@ -117,7 +122,10 @@ impl Streaming {
             Some(Err(fault)) => {
                 self.exchange = None;
                 self.flight.cut(fault);
-                Poll::Ready(Some(Err(fault.into())))
+                // An error ends the client's connection at once: what came before it is to be sent first.
+                self.fault = Some(fault);
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
             None => {
                 self.finish();
@@ -139,7 +147,8 @@ impl std::fmt::Display for Fault {
             Fault::Stale | Fault::Broken => "the connection to the instance broke",
             Fault::Timeout => "the request took longer than its timeout",
             Fault::TooLarge => "the request is too large",
-            Fault::Client => "the client went away",
+            Fault::Gone => "the client went away",
+            Fault::Garbled => "the request is malformed",
         })
     }
 }

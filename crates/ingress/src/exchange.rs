@@ -41,8 +41,10 @@ pub(crate) enum Fault {
     Timeout,
     /// The request is larger than HTTP/1 requests may be.
     TooLarge,
-    /// The client did not send its request to the end.
-    Client,
+    /// The client went away before its request had ended.
+    Gone,
+    /// The request's body is not in the form it claims to have.
+    Garbled,
 }
 
 /// The request's body on its way out.
@@ -340,6 +342,15 @@ impl Exchange {
     }
 }
 
+/// What a failed request body says about its client.
+pub(crate) fn client_fault(error: &hyper::Error) -> Fault {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+    let garbled = cause.is_some_and(|cause| {
+        matches!(cause.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
+    });
+    if garbled { Fault::Garbled } else { Fault::Gone }
+}
+
 enum UploadError {
     Fault(Fault),
     /// The instance does not read any more.
@@ -372,7 +383,7 @@ impl Upload {
                 Ok(data) => self.stage_data(conn, data)?,
                 Err(frame) => self.stage_trailers(conn, frame.into_trailers().ok()),
             },
-            Some(Err(_)) => return Err(Fault::Client),
+            Some(Err(error)) => return Err(client_fault(&error)),
             None => self.stage_trailers(conn, None),
         }
         if last && self.body.is_some() {

@@ -121,7 +121,7 @@ impl Flight {
             }
             Fault::Broken | Fault::Stale => self.message = Failure::Broken.message(),
             Fault::TooLarge => self.message = Failure::TooLarge.message(),
-            Fault::Client => {}
+            Fault::Gone | Fault::Garbled => {}
         }
     }
 
@@ -134,6 +134,12 @@ impl Flight {
         self.response_bytes = http_body::Body::size_hint(response.body()).exact().unwrap_or_default();
         self.sign(&mut response);
         response
+    }
+
+    /// Nobody is there any more to be answered.
+    pub(crate) fn abandon(mut self) -> Response<Body> {
+        self.slot = None;
+        Failure::BadRequest.response(self.uri.path())
     }
 
     /// Adds the headers that Google's front end adds.

@@ -5,7 +5,7 @@
 use std::{
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
@@ -19,7 +19,12 @@ use hyper::{body::Incoming, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::time::Sleep;
 
-use crate::{Instance, body::BoxError, exchange::Fault, flight::Flight};
+use crate::{
+    Instance,
+    body::BoxError,
+    exchange::{Fault, client_fault},
+    flight::Flight,
+};
 
 /// How many requests share a connection: what servers commonly allow.
 const STREAMS: usize = 100;
@@ -98,16 +103,38 @@ pub(crate) enum Failed {
     Broken,
 }
 
+/// How far a request's body has got.
+#[derive(Default)]
+pub(crate) struct Progress {
+    bytes: AtomicU64,
+    fault: OnceLock<Fault>,
+}
+
+impl Progress {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Relaxed)
+    }
+
+    /// Why there was no response, where the request's body is not to blame.
+    pub(crate) fn fault(&self) -> Fault {
+        self.fault.get().copied().unwrap_or(Fault::Broken)
+    }
+
+    fn fails(&self, fault: Fault) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Poll::Ready(Some(Err((*self.fault.get_or_init(|| fault)).into())))
+    }
+}
+
 /// A request's body on its way out.
 pub(crate) struct Upload {
     body: Incoming,
-    bytes: Arc<AtomicU64>,
+    progress: Arc<Progress>,
     allowance: u64,
 }
 
 impl Upload {
-    pub(crate) fn new(body: Incoming, bytes: Arc<AtomicU64>, allowance: u64) -> Self {
-        Upload { body, bytes, allowance }
+    pub(crate) fn new(body: Incoming, progress: Arc<Progress>, allowance: u64) -> Self {
+        Upload { body, progress, allowance }
     }
 
     pub(crate) fn into_inner(self) -> Incoming {
@@ -125,13 +152,13 @@ impl Body for Upload {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
             Some(Ok(frame)) => frame,
-            Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+            Some(Err(error)) => return self.progress.fails(client_fault(&error)),
             None => return Poll::Ready(None),
         };
         let length = frame.data_ref().map_or(0, |data| data.len() as u64);
-        let total = self.bytes.fetch_add(length, Relaxed) + length;
+        let total = self.progress.bytes.fetch_add(length, Relaxed) + length;
         if total > self.allowance {
-            return Poll::Ready(Some(Err(Fault::TooLarge.into())));
+            return self.progress.fails(Fault::TooLarge);
         }
         Poll::Ready(Some(Ok(frame)))
     }
@@ -149,7 +176,7 @@ impl Body for Upload {
 pub(crate) struct Answer {
     body: Incoming,
     flight: Option<Flight>,
-    request_bytes: Arc<AtomicU64>,
+    progress: Arc<Progress>,
     alarm: Pin<Box<Sleep>>,
     /// Keeps the connection's count of users right.
     _user: User,
@@ -159,13 +186,13 @@ impl Answer {
     pub(crate) fn new(
         (body, user): (Incoming, User),
         mut flight: Flight,
-        request_bytes: Arc<AtomicU64>,
+        progress: Arc<Progress>,
         timeout: Duration,
     ) -> Self {
         flight.detach();
         let deadline: Instant = flight.started + timeout;
         let alarm = Box::pin(tokio::time::sleep_until(deadline.into()));
-        Answer { body, flight: Some(flight), request_bytes, alarm, _user: user }
+        Answer { body, flight: Some(flight), progress, alarm, _user: user }
     }
 
     pub(crate) fn poll_frame(
@@ -182,7 +209,7 @@ impl Answer {
                 return Poll::Ready(Some(Err(Fault::Timeout.into())));
             }
         };
-        flight.request_bytes = self.request_bytes.load(Relaxed);
+        flight.request_bytes = self.progress.bytes();
         match frame {
             Some(Ok(frame)) => {
                 flight.response_bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -192,7 +219,7 @@ impl Answer {
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
-                flight.cut(Fault::Broken);
+                flight.cut(self.progress.fault());
                 self.flight = None;
                 Poll::Ready(Some(Err(error.into())))
             }
@@ -215,7 +242,7 @@ impl Answer {
 impl Drop for Answer {
     fn drop(&mut self) {
         if let Some(flight) = &mut self.flight {
-            flight.request_bytes = self.request_bytes.load(Relaxed);
+            flight.request_bytes = self.progress.bytes();
         }
     }
 }

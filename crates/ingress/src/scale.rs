@@ -3,7 +3,7 @@
 //! Two answers are combined. *At once*: requests that run or wait need `ceil(requests / concurrency)`
 //! instances, and those are started without delay. *On average*: over a stable window of 60 s instances
 //! should be used to 60 % of their concurrency (and CPU), as Cloud Run documents; a panic window of 6 s that
-//! shows at least twice what there is takes over, as in Knative's autoscaler, and while panic lasts nothing is
+//! shows half as much again as there is takes over, as in Knative's autoscaler, and while panic lasts nothing is
 //! taken away. A window counts from its full length, so a short burst does not ask for more than it needs.
 //!
 //! Declined: predicting, and rate limits on growth; the maximum is the limit.
@@ -19,7 +19,8 @@ pub struct Tuning {
     pub panic: Duration,
     /// How much of its concurrency or CPU an instance should use on average. 0.6.
     pub target: f64,
-    /// How many times more than there is the panic window must ask for to panic. 2.
+    /// How many times more than there is the panic window must ask for to panic. 1.5: what runs or waits is met
+    /// at once anyway, which leaves the average at most 1 / 0.6 behind, so Knative's 2 would never be reached.
     pub threshold: f64,
     /// How often a busy revision is looked at. 1 s; idle ones are not looked at.
     pub tick: Duration,
@@ -33,7 +34,7 @@ impl Default for Tuning {
             stable: Duration::from_secs(60),
             panic: Duration::from_secs(6),
             target: 0.6,
-            threshold: 2.0,
+            threshold: 1.5,
             tick: Duration::from_secs(1),
             freeze_after: Duration::from_millis(500),
         }
@@ -163,10 +164,12 @@ impl Scaler {
             self.panic = None;
             return floor;
         }
-        let stable = self.wanted(now, self.tuning.stable, facts);
-        let hasty = self.wanted(now, self.tuning.panic, facts);
+        let target = self.tuning.target;
+        let stable = for_average(self.load(now, self.tuning.stable, facts), target);
+        let recent = self.load(now, self.tuning.panic, facts);
+        let hasty = for_average(recent, target);
         let calm = at_once(facts.requests, facts.concurrency).max(stable);
-        self.consider_panic(now, hasty, facts.have);
+        self.consider_panic(now, recent / target, facts.have);
         let desired = match &mut self.panic {
             Some(panic) => {
                 panic.most = panic.most.max(calm).max(hasty);
@@ -182,8 +185,8 @@ impl Scaler {
         self.panic.is_some()
     }
 
-    fn consider_panic(&mut self, now: Duration, hasty: u32, have: u32) {
-        let overload = f64::from(hasty) >= self.tuning.threshold * f64::from(have.max(1));
+    fn consider_panic(&mut self, now: Duration, wanted: f64, have: u32) {
+        let overload = wanted >= self.tuning.threshold * f64::from(have.max(1));
         match &mut self.panic {
             Some(panic) if overload => panic.until = now + self.tuning.stable,
             Some(panic) if now >= panic.until => self.panic = None,
@@ -192,11 +195,11 @@ impl Scaler {
         }
     }
 
-    fn wanted(&mut self, now: Duration, over: Duration, facts: &Facts) -> u32 {
-        let requests = self.requests.average(now, over);
-        let cpus = self.cpu.average(now, over) / 1000.0;
-        let by_requests = for_average(requests, f64::from(facts.concurrency), self.tuning.target);
-        by_requests.max(for_average(cpus, facts.cpus, self.tuning.target))
+    /// The average load, in instances that it would use in full.
+    fn load(&mut self, now: Duration, over: Duration, facts: &Facts) -> f64 {
+        let requests = self.requests.average(now, over) / f64::from(facts.concurrency.max(1));
+        let cpus = self.cpu.average(now, over) / 1000.0 / facts.cpus.max(0.001);
+        requests.max(cpus)
     }
 }
 
@@ -205,19 +208,18 @@ pub fn at_once(requests: u32, concurrency: u32) -> u32 {
     requests.div_ceil(concurrency.max(1))
 }
 
-/// How many instances an average load needs, where one instance carries `capacity`. The first instance may be
-/// used in full and two to 80 %: Cloud Run documents that the target is higher when there are few instances,
-/// and otherwise one steady request with a concurrency of 1 would hold two instances.
-pub fn for_average(load: f64, capacity: f64, target: f64) -> u32 {
-    let capacity = capacity.max(f64::MIN_POSITIVE);
+/// How many instances an average load needs, where a load of 1 uses one instance in full. The first may be used
+/// in full and two to 80 %: Cloud Run documents that the target is higher when there are few instances, and
+/// otherwise one steady request with a concurrency of 1 would hold two instances.
+pub fn for_average(load: f64, target: f64) -> u32 {
     if load <= 1e-9 {
         0
-    } else if load <= capacity {
+    } else if load <= 1.0 {
         1
-    } else if load <= 2.0 * capacity * target.max(0.8) {
+    } else if load <= 2.0 * target.max(0.8) {
         2
     } else {
-        ((load / (capacity * target) - 1e-9).ceil() as u32).max(3)
+        ((load / target - 1e-9).ceil() as u32).max(3)
     }
 }
 

@@ -1,1 +1,312 @@
+//! The autoscaler in simulated time: each test is a day in the life of a revision, to the millisecond.
 
+use std::collections::VecDeque;
+
+use super::*;
+
+const STEP: Duration = Duration::from_millis(100);
+
+/// A revision whose requests take a fixed time and whose instances take a fixed time to start.
+struct Sim {
+    scaler: Scaler,
+    backoff: Backoff,
+    now: Duration,
+    concurrency: u32,
+    max: u32,
+    min: u32,
+    start_takes: Duration,
+    crashes: bool,
+    ready: Vec<Duration>,
+    starting: VecDeque<Duration>,
+    requests: u32,
+    busy_at: Duration,
+    desired: u32,
+    /// Everything worth asserting.
+    starts: u32,
+    stops: u32,
+    peak: usize,
+}
+
+impl Sim {
+    fn new(concurrency: u32) -> Self {
+        Sim {
+            scaler: Scaler::new(Tuning::default()),
+            backoff: Backoff::default(),
+            now: Duration::ZERO,
+            concurrency,
+            max: 100,
+            min: 0,
+            start_takes: Duration::from_millis(300),
+            crashes: false,
+            ready: Vec::new(),
+            starting: VecDeque::new(),
+            requests: 0,
+            busy_at: Duration::ZERO,
+            desired: 0,
+            starts: 0,
+            stops: 0,
+            peak: 0,
+        }
+    }
+
+    /// Lets time pass with this many requests running or waiting, given as a function of the seconds passed.
+    fn run(&mut self, seconds: u32, load: impl Fn(f64) -> u32) {
+        let begun = self.now;
+        let end = begun + Duration::from_secs(seconds.into());
+        while self.now < end {
+            self.now += STEP;
+            self.step(load((self.now - begun).as_secs_f64()));
+        }
+    }
+
+    fn step(&mut self, requests: u32) {
+        if requests > 0 || self.requests > 0 {
+            self.busy_at = self.now;
+        }
+        self.requests = requests;
+        self.scaler.requests.set(self.now, u64::from(requests));
+        self.finish_starts();
+        // Demand is met at once, averages are looked at every second: as the revision does it.
+        let mut wanted = at_once(requests, self.concurrency).min(self.max);
+        if self.now.subsec_millis() == 0 {
+            self.desired = self.decide();
+            self.retire(self.desired);
+            wanted = wanted.max(self.desired);
+        }
+        while self.have() < wanted && self.backoff.wait(self.now).is_none() {
+            self.starting.push_back(self.now + self.start_takes);
+            self.starts += 1;
+        }
+        self.peak = self.peak.max(self.ready.len() + self.starting.len());
+        assert!(self.have() <= self.max.max(self.min));
+    }
+
+    fn have(&self) -> u32 {
+        (self.ready.len() + self.starting.len()) as u32
+    }
+
+    fn finish_starts(&mut self) {
+        while self.starting.front().is_some_and(|at| *at <= self.now) {
+            self.starting.pop_front();
+            if self.crashes {
+                self.backoff.failed(self.now);
+            } else {
+                self.backoff.succeeded();
+                self.ready.push(self.now);
+            }
+        }
+        // Requests are spread over those that are to stay, and go to others only when they do not fit.
+        let busy = at_once(self.requests, self.concurrency).max(self.desired.min(self.requests)) as usize;
+        for used in self.ready.iter_mut().take(busy) {
+            *used = self.now;
+        }
+    }
+
+    fn decide(&mut self) -> u32 {
+        let facts = Facts {
+            requests: self.requests,
+            concurrency: self.concurrency,
+            cpus: 1.0,
+            min: self.min,
+            max: self.max,
+            have: self.have(),
+            idle: (self.requests == 0).then(|| self.now - self.busy_at),
+            idle_after: Duration::from_secs(30),
+        };
+        self.scaler.decide(self.now, &facts)
+    }
+
+    fn retire(&mut self, desired: u32) {
+        let idle: Vec<_> = self.ready.iter().map(|used| Some(self.now - *used)).collect();
+        for place in retire(&idle, desired.max(self.min), Duration::from_secs(30)) {
+            self.ready.remove(place);
+            self.stops += 1;
+        }
+    }
+}
+
+#[test]
+fn a_step_is_met_at_once_then_given_headroom_and_taken_back_when_it_ends() {
+    let mut sim = Sim::new(10);
+    sim.run(1, |_| 60);
+    assert_eq!(sim.have(), 6, "60 requests at 10 an instance, without delay");
+    sim.run(119, |_| 60);
+    assert_eq!(sim.have(), 10, "used to 60 % on average");
+    sim.run(29, |_| 0);
+    assert_eq!(sim.have(), 10, "kept while it may come back");
+    sim.run(3, |_| 0);
+    assert_eq!((sim.have(), sim.stops), (0, 10), "30 s after the last request all are gone");
+}
+
+#[test]
+fn a_ramp_is_followed_without_taking_anything_back() {
+    let mut sim = Sim::new(10);
+    sim.run(100, |t| t as u32);
+    assert_eq!(sim.stops, 0);
+    // The mean of the last minute was 70 requests: 12 instances; 100 running ones need 10 at once.
+    assert!((12..=17).contains(&sim.have()), "{}", sim.have());
+}
+
+#[test]
+fn a_short_burst_starts_what_its_requests_need_and_no_more() {
+    let mut sim = Sim::new(80);
+    sim.run(1, |t| if t <= 0.5 { 1000 } else { 0 });
+    sim.run(20, |_| 0);
+    assert_eq!((sim.starts, sim.stops), (13, 0));
+    sim.run(12, |_| 0);
+    assert_eq!((sim.starts, sim.stops), (13, 13));
+}
+
+#[test]
+fn a_thundering_herd_never_exceeds_the_maximum() {
+    let mut sim = Sim::new(1);
+    sim.max = 7;
+    sim.run(120, |t| if t % 20.0 < 10.0 { 5000 } else { 0 });
+    assert_eq!((sim.peak, sim.starts, sim.stops), (7, 7, 0));
+}
+
+#[test]
+fn a_sinusoid_does_not_thrash() {
+    let mut sim = Sim::new(10);
+    // 20 to 80 requests, up and down once a minute, for ten minutes.
+    sim.run(600, |t| (50.0 + 30.0 * (t * std::f64::consts::TAU / 60.0).sin()) as u32);
+    assert!(sim.starts <= 16, "{} starts", sim.starts);
+    assert!(sim.stops <= 6, "{} stops", sim.stops);
+    assert!((8..=14).contains(&sim.have()), "{}", sim.have());
+}
+
+#[test]
+fn one_steady_request_holds_one_instance() {
+    for concurrency in [1, 80] {
+        let mut sim = Sim::new(concurrency);
+        sim.run(300, |_| 1);
+        assert_eq!((sim.have(), sim.starts, sim.stops), (1, 1, 0));
+    }
+}
+
+#[test]
+fn a_slow_starter_is_not_started_again_and_again() {
+    let mut sim = Sim::new(10);
+    sim.start_takes = Duration::from_secs(20);
+    sim.run(19, |_| 10);
+    assert_eq!((sim.starts, sim.ready.len()), (1, 0));
+    sim.run(30, |_| 10);
+    assert_eq!((sim.starts, sim.ready.len()), (1, 1));
+}
+
+#[test]
+fn a_crash_looper_is_tried_less_and_less_often() {
+    let mut sim = Sim::new(10);
+    sim.crashes = true;
+    sim.run(10, |_| 10);
+    // At 0, then after 0.1, 1, 2 and 4 s of pause.
+    assert!((4..=5).contains(&sim.starts), "{} starts", sim.starts);
+    let before = sim.starts;
+    sim.run(600, |_| 10);
+    assert!(sim.starts - before <= 14, "{} starts in ten minutes", sim.starts - before);
+    assert!(sim.backoff.is_broken(sim.now) || sim.have() > 0);
+    sim.crashes = false;
+    sim.run(61, |_| 10);
+    assert_eq!(sim.have(), 1, "it recovers by itself");
+}
+
+#[test]
+fn the_minimum_is_kept_and_the_maximum_wins_over_it() {
+    let mut sim = Sim::new(10);
+    sim.min = 3;
+    sim.run(300, |_| 0);
+    assert_eq!((sim.have(), sim.starts), (3, 3));
+    let facts = Facts {
+        requests: 0,
+        concurrency: 1,
+        cpus: 1.0,
+        min: 5,
+        max: 2,
+        have: 0,
+        idle: None,
+        idle_after: Duration::from_secs(30),
+    };
+    assert_eq!(Scaler::new(Tuning::default()).decide(Duration::ZERO, &facts), 2);
+}
+
+#[test]
+fn a_sudden_growth_panics_and_panic_takes_nothing_back() {
+    let mut sim = Sim::new(10);
+    sim.run(120, |_| 6);
+    assert!(!sim.scaler.panics());
+    sim.run(8, |_| 60);
+    assert!(sim.scaler.panics());
+    let grown = sim.have();
+    assert_eq!(grown, 10, "six seconds are enough to know");
+    sim.run(29, |_| 6);
+    assert_eq!((sim.have(), sim.stops), (grown, 0));
+    sim.run(200, |_| 6);
+    assert!(!sim.scaler.panics());
+    assert_eq!(sim.have(), 1);
+}
+
+#[test]
+fn busy_cpus_ask_for_instances_as_requests_do() {
+    let mut scaler = Scaler::new(Tuning::default());
+    scaler.cpu.set(Duration::ZERO, 3000);
+    scaler.requests.set(Duration::ZERO, 1);
+    let facts = Facts {
+        requests: 1,
+        concurrency: 80,
+        cpus: 1.0,
+        min: 0,
+        max: 100,
+        have: 1,
+        idle: None,
+        idle_after: Duration::from_secs(30),
+    };
+    assert_eq!(scaler.decide(Duration::from_secs(60), &facts), 5, "3 CPUs at 60 %");
+}
+
+#[test]
+fn a_window_is_exact_where_its_buckets_end_and_smooth_between() {
+    let mut window = Window::new(Duration::from_secs(60));
+    window.set(Duration::ZERO, 6);
+    let second = Duration::from_secs(1);
+    assert_eq!(window.average(second * 30, second * 60), 3.0);
+    assert_eq!(window.average(second * 60, second * 60), 6.0);
+    window.set(second * 60, 0);
+    assert_eq!(window.average(second * 63, second * 6), 3.0);
+    assert!((window.average(second * 63 + second / 2, second * 6) - 2.5).abs() < 1e-9);
+    assert_eq!(window.average(second * 90, second * 60), 3.0);
+    assert_eq!(window.average(second * 10_000, second * 60), 0.0);
+    window.set(second * 10_000, 4);
+    assert_eq!(window.average(second * 20_000, second * 60), 4.0);
+}
+
+#[test]
+fn only_instances_that_are_idle_and_not_needed_retire_the_last_first() {
+    let idle = |seconds: u64| Some(Duration::from_secs(seconds));
+    let after = Duration::from_secs(30);
+    assert_eq!(retire(&[idle(60), None, idle(29), idle(30), idle(90)], 1, after), [4, 3, 0]);
+    assert_eq!(retire(&[idle(60), idle(60), idle(60)], 2, after), [2]);
+    assert_eq!(retire(&[idle(60)], 3, after), [] as [usize; 0]);
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_decision_is_always_within_bounds(
+        levels in proptest::collection::vec((0u64..200_000, 0u32..100_000), 1..50),
+        concurrency in 1u32..1000, min in 0u32..50, max in 1u32..200,
+    ) {
+        let mut scaler = Scaler::new(Tuning::default());
+        let mut now = Duration::ZERO;
+        for (pause, requests) in levels {
+            now += Duration::from_millis(pause);
+            scaler.requests.set(now, u64::from(requests));
+            let facts = Facts {
+                requests, concurrency, cpus: 1.0, min, max, have: 1,
+                idle: (requests == 0).then_some(Duration::ZERO),
+                idle_after: Duration::from_secs(30),
+            };
+            let desired = scaler.decide(now, &facts);
+            proptest::prop_assert!(desired >= min.min(max) && desired <= max);
+            proptest::prop_assert!(desired >= at_once(requests, concurrency).min(max));
+        }
+    }
+}

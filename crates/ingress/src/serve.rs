@@ -3,10 +3,7 @@
 use std::{
     future::poll_fn,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Instant,
 };
 
@@ -24,7 +21,7 @@ use crate::{
     exchange::{Exchange, Fault},
     flight::Flight,
     forward::{self, Scheme, Sends},
-    h2c::{Answer, Failed, Upload},
+    h2c::{Answer, Failed, Progress, Upload},
     headers, invoke,
     log::{Flusher, Journal},
     pages::Failure,
@@ -318,11 +315,11 @@ impl Call {
     }
 
     async fn over_h2c(mut self, live: Arc<Live>, limit: u64) -> Attempt {
-        let sent = Arc::new(AtomicU64::new(0));
+        let progress = Arc::<Progress>::default();
         let path = self.parts.uri.path_and_query().map_or("/", |path| path.as_str());
         let uri = Uri::builder().scheme("http").authority(self.flight.host()).path_and_query(path).build();
         let Ok(uri) = uri else { return Attempt::Answered(self.flight.fail(Failure::BadRequest)) };
-        let mut request = Request::new(Upload::new(self.body, sent.clone(), limit));
+        let mut request = Request::new(Upload::new(self.body, progress.clone(), limit));
         *request.method_mut() = self.parts.method.clone();
         *request.uri_mut() = uri;
         let context = forward::Context {
@@ -335,17 +332,14 @@ impl Call {
         *request.headers_mut() = forward::map(&self.parts.headers, &context);
         let sending = live.link.send(&*live.instance, request);
         let outcome = tokio::time::timeout_at(self.deadline.into(), sending).await;
-        self.flight.request_bytes = sent.load(Relaxed);
+        self.flight.request_bytes = progress.bytes();
         let (response, user) = match outcome {
             Ok(Ok(answer)) => answer,
             Ok(Err(Failed::Unreachable(request))) => {
                 self.body = request.into_body().into_inner();
                 return self.unreachable(&live);
             }
-            Ok(Err(Failed::Broken)) if sent.load(Relaxed) > limit => {
-                return Attempt::Answered(self.flight.fail(Failure::TooLarge));
-            }
-            Ok(Err(Failed::Broken)) => return Attempt::Answered(self.flight.fail(Failure::Broken)),
+            Ok(Err(Failed::Broken)) => return Attempt::Answered(failed(self.flight, progress.fault())),
             Err(_) => return Attempt::Answered(self.flight.fail(Failure::Timeout)),
         };
         let (head, body) = response.into_parts();
@@ -355,19 +349,20 @@ impl Call {
         *answer.status_mut() = head.status;
         *answer.headers_mut() = head.headers;
         finish(&mut answer, &self.flight, bound);
-        *answer.body_mut() = Body::h2c(Answer::new((body, user), self.flight, sent, self.spec.timeout));
+        *answer.body_mut() = Body::h2c(Answer::new((body, user), self.flight, progress, self.spec.timeout));
         Attempt::Answered(answer)
     }
 }
 
 /// A request fails with what its exchange met.
 fn failed(flight: Flight, fault: Fault) -> Response<Body> {
-    flight.fail(match fault {
-        Fault::Stale | Fault::Broken => Failure::Broken,
-        Fault::Timeout => Failure::Timeout,
-        Fault::TooLarge => Failure::TooLarge,
-        Fault::Client => Failure::BadRequest,
-    })
+    match fault {
+        Fault::Stale | Fault::Broken => flight.fail(Failure::Broken),
+        Fault::Timeout => flight.fail(Failure::Timeout),
+        Fault::TooLarge => flight.fail(Failure::TooLarge),
+        Fault::Garbled => flight.fail(Failure::BadRequest),
+        Fault::Gone => flight.abandon(),
+    }
 }
 
 /// Makes the response of an instance's.

@@ -1,0 +1,182 @@
+//! Instances come and go: activation, concurrency, queues, failures, idleness.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use http::Response;
+use ingress::{QueueLimits, RevisionSpec};
+use tokio::sync::Semaphore;
+
+use crate::harness::*;
+
+/// Requests that end when the test says so, and the most that ever ran at once on one instance.
+fn held(gate: Arc<Semaphore>) -> Program {
+    server(move |_, id| {
+        let gate = gate.clone();
+        async move {
+            gate.acquire().await.unwrap().forget();
+            Response::new(full(id))
+        }
+    })
+}
+
+async fn many(world: &Arc<World>, count: usize) -> Vec<tokio::task::JoinHandle<(u16, String)>> {
+    let mut calls = Vec::new();
+    for _ in 0..count {
+        let world = world.clone();
+        calls.push(tokio::spawn(async move {
+            let (status, _, body) = world.get("/").await;
+            (status, body)
+        }));
+    }
+    calls
+}
+
+async fn answers(calls: Vec<tokio::task::JoinHandle<(u16, String)>>) -> Vec<(u16, String)> {
+    let mut answers = Vec::new();
+    for call in calls {
+        answers.push(call.await.unwrap());
+    }
+    answers
+}
+
+#[test]
+fn a_burst_at_zero_instances_loses_nothing_and_starts_no_more_than_it_needs() {
+    test(async {
+        let gate = Arc::new(Semaphore::new(0));
+        let world = Arc::new(World::new(held(gate.clone())).await);
+        world.fleet.starts.forget_permits(usize::MAX);
+        let calls = many(&world, 1000).await;
+        until(|| (world.counters().waiting == 1000).then_some(())).await;
+        world.fleet.starts.add_permits(1000);
+        until(|| (world.counters().running == 1000).then_some(())).await;
+        assert_eq!(world.fleet.started.load(SeqCst), 13, "1,000 requests at 80 an instance");
+        gate.add_permits(1000);
+        let answers = answers(calls).await;
+        assert!(answers.iter().all(|(status, _)| *status == 200));
+        let mut per_instance = std::collections::HashMap::new();
+        answers.iter().for_each(|(_, who)| *per_instance.entry(who.clone()).or_insert(0) += 1);
+        assert!(per_instance.values().all(|count| *count <= 80), "{per_instance:?}");
+        world.log.line(" cold ").await;
+    });
+}
+
+#[test]
+fn concurrency_and_the_maximum_hold_and_the_rest_waits_its_turn() {
+    test(async {
+        let running = Arc::new(AtomicUsize::new(0));
+        let peak = Arc::new(AtomicUsize::new(0));
+        let (counter, most) = (running.clone(), peak.clone());
+        let program = server(move |_, _| {
+            let (counter, most) = (counter.clone(), most.clone());
+            async move {
+                most.fetch_max(counter.fetch_add(1, SeqCst) + 1, SeqCst);
+                tokio::time::sleep(Duration::from_millis(2)).await;
+                counter.fetch_sub(1, SeqCst);
+                Response::new(empty())
+            }
+        });
+        let spec = RevisionSpec { concurrency: 3, max: 2, ..revision() };
+        let world = Arc::new(World::with(program, quick(), spec, service()).await);
+        let answers = answers(many(&world, 300).await).await;
+        assert!(answers.iter().all(|(status, _)| *status == 200));
+        assert_eq!(world.fleet.started.load(SeqCst), 2);
+        assert!(peak.load(SeqCst) <= 6, "{}", peak.load(SeqCst));
+    });
+}
+
+#[test]
+fn a_full_queue_and_a_long_wait_are_answered_429() {
+    test(async {
+        let gate = Arc::new(Semaphore::new(0));
+        let queue = QueueLimits { requests: 2, wait: Duration::from_millis(200) };
+        let spec = RevisionSpec { concurrency: 1, max: 1, queue, ..revision() };
+        let world = Arc::new(World::with(held(gate.clone()), quick(), spec, service()).await);
+        let first = many(&world, 1).await;
+        until(|| (world.counters().running == 1).then_some(())).await;
+        let waiting = many(&world, 2).await;
+        until(|| (world.counters().waiting == 2).then_some(())).await;
+        let (status, _, text) = world.get("/").await;
+        assert_eq!((status, text.as_str()), (429, "Rate exceeded."), "the queue is full");
+        assert!(answers(waiting).await.iter().all(|(status, _)| *status == 429), "they waited too long");
+        world.log.line("no available instance").await;
+        gate.add_permits(1);
+        assert_eq!(answers(first).await[0].0, 200);
+    });
+}
+
+#[test]
+fn a_client_that_leaves_the_queue_makes_room() {
+    test(async {
+        let gate = Arc::new(Semaphore::new(0));
+        let spec = RevisionSpec { concurrency: 1, max: 1, ..revision() };
+        let world = Arc::new(World::with(held(gate.clone()), quick(), spec, service()).await);
+        let first = many(&world, 1).await;
+        until(|| (world.counters().running == 1).then_some(())).await;
+        let waiting = many(&world, 5).await;
+        until(|| (world.counters().waiting == 5).then_some(())).await;
+        waiting.iter().for_each(tokio::task::JoinHandle::abort);
+        until(|| (world.counters().waiting == 0).then_some(())).await;
+        gate.add_permits(2);
+        assert_eq!(answers(first).await[0].0, 200);
+        assert_eq!(world.get("/").await.0, 200);
+    });
+}
+
+#[test]
+fn one_failed_start_is_tried_again_and_a_crash_loop_is_answered_503() {
+    test(async {
+        let world = World::new(who()).await;
+        world.fleet.failures.store(1, SeqCst);
+        assert_eq!(world.get("/").await.0, 200, "the second start succeeds");
+        assert_eq!(world.fleet.attempts.load(SeqCst), 2);
+
+        let world = World::new(who()).await;
+        world.fleet.failures.store(2, SeqCst);
+        let (status, _, text) = world.get("/").await;
+        assert_eq!((status, text.as_str()), (503, "Service Unavailable"));
+        let attempts = world.fleet.attempts.load(SeqCst);
+        assert_eq!(world.get("/").await.0, 503, "at once, without another start");
+        assert_eq!(world.fleet.attempts.load(SeqCst), attempts);
+        // After the back-off (1 s) a request finds it mended.
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        assert_eq!(world.get("/").await.0, 200);
+    });
+}
+
+#[test]
+fn idle_instances_freeze_thaw_and_retire_and_the_minimum_stays() {
+    test(async {
+        let spec = RevisionSpec { idle_after: Duration::from_millis(300), ..revision() };
+        let world = World::with(who(), quick(), spec.clone(), service()).await;
+        assert_eq!(world.get("/").await.0, 200);
+        let events = || world.fleet.events.lock().unwrap().clone();
+        until(|| (events() == ["freeze"]).then_some(())).await;
+        assert_eq!(world.get("/").await.0, 200);
+        until(|| (events() == ["freeze", "thaw", "freeze"]).then_some(())).await;
+        until(|| (world.fleet.stopped.load(SeqCst) == 1).then_some(())).await;
+        assert_eq!(world.counters().instances, 0);
+        assert_eq!(world.get("/").await.0, 200, "it starts again");
+        world.ingress.set_revision(RevisionSpec { min: 2, ..spec });
+        until(|| (world.counters().instances == 2).then_some(())).await;
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        assert_eq!(world.counters().instances, 2);
+    });
+}
+
+#[test]
+fn an_instance_that_died_is_replaced_and_loses_no_request_that_was_not_sent() {
+    test(async {
+        let world = World::new(who()).await;
+        assert_eq!(world.get("/").await.2, "app-1/0");
+        // Told of it.
+        world.ingress.instance_ended(&revision().id, "app-1/0");
+        assert_eq!(world.get("/").await.2, "app-1/1");
+        assert_eq!(world.fleet.stopped.load(SeqCst), 1);
+    });
+}
