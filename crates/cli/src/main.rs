@@ -1,2 +1,31 @@
-//! haar
-fn main() {}
+//! The `haar` binary: arguments, and the place where products are joined to the port.
+//!
+//! A command is a file under [`commands`]: its arguments, whose doc comments are the help text, and one
+//! function. [`server`] is the composition root, the only place that knows every product. Everything that a
+//! command prints for a person goes to standard error, except what the person asked for.
+
+// A binary has no outside: `pub` here means visible to the other modules.
+#![allow(unreachable_pub)]
+
+mod args;
+mod client;
+mod commands;
+mod data;
+mod environment;
+mod report;
+mod server;
+mod supervisor;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match args::Haar::parse().run() {
+        Ok(code) => code,
+        Err(error) => {
+            error.print();
+            ExitCode::FAILURE
+        }
+    }
+}

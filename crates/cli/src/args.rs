@@ -1,0 +1,45 @@
+//! What can be typed.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::{commands, data::DataDir, report::Result};
+
+/// Google Cloud's serverless stack on your own machine.
+#[derive(Parser)]
+#[command(name = "haar", version, disable_help_subcommand = true, arg_required_else_help = true)]
+pub struct Haar {
+    /// Where state is kept [default: /var/lib/haar for root, $XDG_DATA_HOME/haar otherwise]
+    #[arg(long, global = true, value_name = "DIR", env = "HAAR_DATA", hide_env_values = true)]
+    data: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Up(commands::up::Up),
+    Down(commands::down::Down),
+    Status(commands::status::Status),
+    Exec(commands::exec::Exec),
+    Env(commands::env::Env),
+    Api(commands::api::Api),
+    Reset(commands::reset::Reset),
+}
+
+impl Haar {
+    /// Carries out what was typed.
+    pub fn run(self) -> Result<ExitCode> {
+        let data = DataDir::resolve(self.data)?;
+        match self.command {
+            Command::Up(args) => args.run(&data),
+            Command::Down(args) => args.run(&data),
+            Command::Status(args) => args.run(&data),
+            Command::Exec(args) => args.run(&data),
+            Command::Env(args) => args.run(&data),
+            Command::Api(args) => args.run(&data),
+            Command::Reset(args) => args.run(&data),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+use std::{io::Read, process::ExitCode};
+
+use clap::Args;
+
+use crate::{
+    client,
+    data::DataDir,
+    report::{Doing, Result, Trouble},
+};
+
+/// Call any Google API: haar api GET secretmanager.googleapis.com/v1/projects/P/secrets
+#[derive(Args)]
+pub struct Api {
+    /// GET, POST, PATCH, PUT or DELETE
+    method: String,
+    /// The address, as Google's documentation gives it; https:// may be left out
+    url: String,
+    /// The body; @FILE reads a file, - standard input
+    #[arg(short = 'd', long = "data-body", value_name = "BODY")]
+    body: Option<String>,
+    /// Act as this user or service account instead of the owner
+    #[arg(long = "as", value_name = "EMAIL")]
+    principal: Option<String>,
+}
+
+impl Api {
+    pub fn run(self, data: &DataDir) -> Result<ExitCode> {
+        let running = data.require_running()?;
+        let (host, path) = split(&self.url)?;
+        let token = client::access_token(&running, self.principal.as_deref())?;
+        let body = self.body.as_deref().map(read_body).transpose()?.unwrap_or_default();
+        let answer = client::call(&running, &self.method.to_uppercase(), host, path, &token, body)?;
+        print!("{}", String::from_utf8_lossy(&answer.body));
+        if answer.status < 400 {
+            return Ok(ExitCode::SUCCESS);
+        }
+        eprintln!("haar: {host} answered {}", answer.status);
+        Ok(ExitCode::FAILURE)
+    }
+}
+
+fn split(url: &str) -> Result<(&str, &str)> {
+    let bare = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")).unwrap_or(url);
+    let slash = bare.find('/').unwrap_or(bare.len());
+    let (host, path) = bare.split_at(slash);
+    if host.is_empty() || !host.contains('.') {
+        return Err(Trouble::new(format!("'{url}' names no host"))
+            .next("for example: haar api GET secretmanager.googleapis.com/v1/projects/P/secrets"));
+    }
+    Ok((host, if path.is_empty() { "/" } else { path }))
+}
+
+fn read_body(body: &str) -> Result<Vec<u8>> {
+    if body == "-" {
+        let mut bytes = Vec::new();
+        std::io::stdin().read_to_end(&mut bytes).doing("read standard input")?;
+        return Ok(bytes);
+    }
+    match body.strip_prefix('@') {
+        Some(file) => std::fs::read(file).doing(format_args!("read {file}")),
+        None => Ok(body.as_bytes().to_vec()),
+    }
+}

@@ -1,0 +1,28 @@
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::{data::DataDir, environment::Environment, report::Result};
+
+/// Print the environment that `haar exec` gives, for: eval "$(haar env)"
+#[derive(Args)]
+pub struct Env {
+    /// Act as this user or service account instead of the owner
+    #[arg(long = "as", value_name = "EMAIL")]
+    principal: Option<String>,
+    /// As a JSON object, for scripts
+    #[arg(long)]
+    json: bool,
+}
+
+impl Env {
+    pub fn run(self, data: &DataDir) -> Result<ExitCode> {
+        let environment = Environment::prepare(data, self.principal.as_deref())?;
+        if self.json {
+            println!("{:#}", environment.as_json());
+        } else {
+            environment.print_exports();
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,9 @@
+//! A command is a file: its arguments, whose doc comments are its help, and what it does.
+
+pub mod api;
+pub mod down;
+pub mod env;
+pub mod exec;
+pub mod reset;
+pub mod status;
+pub mod up;

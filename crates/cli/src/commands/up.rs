@@ -1,0 +1,103 @@
+use std::{
+    net::{SocketAddr, TcpListener},
+    process::ExitCode,
+};
+
+use clap::{Args, ValueEnum};
+
+use crate::{
+    data::{DataDir, Running},
+    report::Result,
+    server::{self, Settings, listener},
+    supervisor::{self, Role},
+};
+
+/// Start haar
+#[derive(Args)]
+pub struct Up {
+    /// Run in the background; returns when the first call would be answered
+    #[arg(long)]
+    detach: bool,
+    /// The project that commands use when none is named
+    #[arg(long, value_name = "ID", default_value = "haar-local", value_parser = project_id)]
+    project: String,
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4560", value_parser = address)]
+    listen: SocketAddr,
+    /// Who calls without credentials on the plain port: the owner, or nobody
+    #[arg(long, value_enum, default_value_t = Anonymous::Owner)]
+    anonymous: Anonymous,
+    /// Whether a project that nobody created exists on first use
+    #[arg(long, value_enum, default_value_t = Projects::Open)]
+    projects: Projects,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Anonymous {
+    /// The owner, as emulators do
+    Owner,
+    /// Nobody: every call needs credentials
+    Deny,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Projects {
+    /// Any well-formed project id exists
+    Open,
+    /// Only projects that were created exist
+    Strict,
+}
+
+impl Up {
+    pub fn run(self, data: &DataDir) -> Result<ExitCode> {
+        match Role::of_this_process() {
+            Role::Supervisor => supervisor::supervise(data),
+            Role::Supervised => self.serve(data, supervisor::inherited_listener()?),
+            Role::Foreground => {
+                listener::refuse_second(data)?;
+                let socket = listener::open(self.listen)?;
+                if self.detach { self.detach(data, socket) } else { self.serve(data, socket) }
+            }
+        }
+    }
+
+    fn detach(&self, data: &DataDir, socket: TcpListener) -> Result<ExitCode> {
+        let running = supervisor::detach(data, socket)?;
+        announce(data, &running);
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn serve(self, data: &DataDir, socket: TcpListener) -> Result<ExitCode> {
+        let supervised = matches!(Role::of_this_process(), Role::Supervised);
+        let settings = Settings {
+            data: data.clone(),
+            project: self.project,
+            anonymous_is_owner: matches!(self.anonymous, Anonymous::Owner),
+            strict_projects: matches!(self.projects, Projects::Strict),
+            supervisor: supervised
+                .then(|| rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get())),
+        };
+        server::serve(settings, socket, |running| {
+            if !supervised {
+                announce(data, running);
+            }
+        })
+    }
+}
+
+fn announce(data: &DataDir, running: &Running) {
+    eprintln!("haar {} is up on {}, project {}", running.version, running.listen, running.project);
+    eprintln!("  data  {}", data.path().display());
+    eprintln!("  try   haar exec -- gcloud secrets list");
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let with_host = if text.starts_with(':') { format!("127.0.0.1{text}") } else { text.to_owned() };
+    with_host.parse().map_err(|_| "give an address and a port, such as 127.0.0.1:4560 or :0".to_owned())
+}
+
+fn project_id(text: &str) -> Result<String, String> {
+    kernel::names::check_project_id(text)
+        .map(|()| text.to_owned())
+        .map_err(|error| error.message().to_owned())
+}

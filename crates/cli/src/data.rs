@@ -1,0 +1,124 @@
+//! The data directory: where it is, what lies in it, and who is running on it.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::Write,
+    net::SocketAddr,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use rustix::process::{Pid, geteuid, test_kill_process};
+use serde::{Deserialize, Serialize};
+
+use crate::report::{Doing, Result, Trouble};
+
+/// A data directory. It need not exist yet.
+#[derive(Clone, Debug)]
+pub struct DataDir(PathBuf);
+
+/// What a running haar says of itself, in `run.json`. The file is readable by its owner only, because it holds
+/// the key to the control interface.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Running {
+    /// The process that serves.
+    pub pid: i32,
+    /// The process that restarts it, where there is one.
+    pub supervisor: Option<i32>,
+    /// The address of the port.
+    pub listen: SocketAddr,
+    /// The version that serves.
+    pub version: String,
+    /// The project that commands use when none is named.
+    pub project: String,
+    /// What the control interface asks for.
+    pub control_key: String,
+}
+
+impl DataDir {
+    /// The directory that was named, or the usual one.
+    pub fn resolve(named: Option<PathBuf>) -> Result<Self> {
+        let path = match named {
+            Some(path) => path,
+            None => usual()?,
+        };
+        std::path::absolute(&path).doing(format_args!("find {}", path.display())).map(DataDir)
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// A path inside it.
+    pub fn join(&self, part: &str) -> PathBuf {
+        self.0.join(part)
+    }
+
+    /// Makes it, and a directory inside it, private to this user.
+    pub fn make(&self, part: &str) -> Result<PathBuf> {
+        let path = self.0.join(part);
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)
+            .doing(format_args!("make {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// Replaces a small private file in one step.
+    pub fn write(&self, part: &str, content: &[u8]) -> Result<PathBuf> {
+        let path = self.0.join(part);
+        if let Some(parent) = path.parent() {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(parent)
+                .doing(format_args!("make {}", parent.display()))?;
+        }
+        let fresh = path.with_extension(format!("new{}", std::process::id()));
+        write_private(&fresh, content)
+            .and_then(|()| fs::rename(&fresh, &path))
+            .doing(format_args!("write {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// The haar that runs on it now, if one does.
+    pub fn running(&self) -> Option<Running> {
+        let running: Running = serde_json::from_slice(&fs::read(self.join("run.json")).ok()?).ok()?;
+        is_haar(running.pid).then_some(running)
+    }
+
+    /// The haar that runs on it now, or what to do to have one.
+    pub fn require_running(&self) -> Result<Running> {
+        self.running().ok_or_else(|| {
+            Trouble::new(format!("no haar is running on {}", self.0.display()))
+                .next("start one with: haar up --detach")
+        })
+    }
+}
+
+fn usual() -> Result<PathBuf> {
+    if geteuid().is_root() {
+        return Ok(PathBuf::from("/var/lib/haar"));
+    }
+    let home = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    home("XDG_DATA_HOME")
+        .or_else(|| Some(home("HOME")?.join(".local/share")))
+        .map(|base| base.join("haar"))
+        .ok_or_else(|| {
+            Trouble::new("neither HOME nor XDG_DATA_HOME is set").next("name a directory with --data DIR")
+        })
+}
+
+fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let mut file: File = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+/// Whether a process is there and is a haar: pids are used again, so the name is looked at too.
+pub fn is_haar(pid: i32) -> bool {
+    let alive = Pid::from_raw(pid).is_some_and(|pid| test_kill_process(pid).is_ok());
+    alive && fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == "haar")
+}

@@ -1,0 +1,134 @@
+//! The environment of `haar exec`: what makes unmodified clients find haar, trust it and be somebody.
+//!
+//! Every variable that a client in use looks at is set, in the case it looks for. The bundle of certificates holds
+//! our authority and whatever the machine trusted before, because people sit behind corporate proxies that have set
+//! these variables already.
+
+use std::{collections::BTreeMap, path::PathBuf, process::Command};
+
+use serde_json::Value;
+
+use crate::{
+    client,
+    data::{DataDir, Running},
+    report::{Doing, Result, Trouble},
+};
+
+/// Variables that name a bundle of certificates, for OpenSSL, Python, curl, gRPC, Node, gcloud, git, AWS, pip, npm,
+/// cargo and Nix.
+const BUNDLES: [&str; 13] = [
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+    "NODE_EXTRA_CA_CERTS",
+    "HTTPLIB2_CA_CERTS",
+    "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
+    "GIT_SSL_CAINFO",
+    "AWS_CA_BUNDLE",
+    "PIP_CERT",
+    "npm_config_cafile",
+    "CARGO_HTTP_CAINFO",
+    "NIX_SSL_CERT_FILE",
+];
+/// Variables that would be looked at instead.
+const UNSET: [&str; 1] = ["SSL_CERT_DIR"];
+
+/// What a command gets.
+pub struct Environment {
+    set: BTreeMap<String, String>,
+}
+
+impl Environment {
+    /// Asks the running haar for credentials and writes the files that the variables name.
+    pub fn prepare(data: &DataDir, principal: Option<&str>) -> Result<Self> {
+        let running = data.require_running()?;
+        let mut set = BTreeMap::new();
+        add_proxy(&mut set, &running);
+        add_trust(&mut set, data, &running)?;
+        add_identity(&mut set, data, &running, principal)?;
+        Ok(Environment { set })
+    }
+
+    /// Gives it to a command.
+    pub fn apply(&self, command: &mut Command) {
+        command.envs(&self.set);
+        for name in UNSET {
+            command.env_remove(name);
+        }
+    }
+
+    /// As shell commands.
+    pub fn print_exports(&self) {
+        for (name, value) in &self.set {
+            println!("export {name}='{}'", value.replace('\'', "'\\''"));
+        }
+        for name in UNSET {
+            println!("unset {name}");
+        }
+    }
+
+    /// As a JSON object; variables to be unset are null.
+    pub fn as_json(&self) -> Value {
+        let set = self.set.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str())));
+        set.chain(UNSET.iter().map(|name| ((*name).to_owned(), Value::Null))).collect()
+    }
+}
+
+fn add_proxy(set: &mut BTreeMap<String, String>, running: &Running) {
+    let proxy = format!("http://{}", running.listen);
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "grpc_proxy", "GRPC_PROXY"] {
+        set.insert(name.into(), proxy.clone());
+    }
+    // Names under localhost lead to services here, and Python, Go and Node find them only through the proxy; so only
+    // plain addresses go past it.
+    for name in ["NO_PROXY", "no_proxy"] {
+        set.insert(name.into(), "127.0.0.1,::1".into());
+    }
+    set.insert("NODE_USE_ENV_PROXY".into(), "1".into());
+}
+
+fn add_trust(set: &mut BTreeMap<String, String>, data: &DataDir, running: &Running) -> Result<()> {
+    let ours = std::fs::read_to_string(data.join("ca/ca.pem")).doing("read the certificate authority")?;
+    let trusted: Vec<PathBuf> = BUNDLES.iter().filter_map(std::env::var_os).map(PathBuf::from).collect();
+    let bundle = gateway::bundle(&ours, &trusted).doing("put the trusted certificates together")?;
+    let path = data.write("exec/bundle.pem", bundle.as_bytes())?.to_string_lossy().into_owned();
+    for name in BUNDLES {
+        set.insert(name.into(), path.clone());
+    }
+    let store = data.write("exec/truststore.p12", &gateway::java_store(&bundle))?;
+    set.insert("JAVA_TOOL_OPTIONS".into(), java_options(running, &store.to_string_lossy()));
+    Ok(())
+}
+
+/// Java reads neither proxy nor certificate variables; what people had set stays in front.
+fn java_options(running: &Running, store: &str) -> String {
+    let (host, port) = (running.listen.ip(), running.listen.port());
+    let before = std::env::var("JAVA_TOOL_OPTIONS").map(|options| options + " ").unwrap_or_default();
+    format!(
+        "{before}-Dhttp.proxyHost={host} -Dhttp.proxyPort={port} -Dhttps.proxyHost={host} -Dhttps.proxyPort={port} \
+         -Dhttp.nonProxyHosts=127.* -Djavax.net.ssl.trustStore={store} -Djavax.net.ssl.trustStoreType=PKCS12"
+    )
+}
+
+fn add_identity(
+    set: &mut BTreeMap<String, String>,
+    data: &DataDir,
+    running: &Running,
+    principal: Option<&str>,
+) -> Result<()> {
+    let credentials = client::credentials(running, principal)?;
+    let email = credentials["email"].as_str().ok_or_else(|| Trouble::new("haar gave no credentials"))?;
+    let file = data.write(&format!("exec/{email}.json"), credentials["file"].to_string().as_bytes())?;
+    let file = file.to_string_lossy().into_owned();
+    for (name, value) in [
+        ("GOOGLE_APPLICATION_CREDENTIALS", file.as_str()),
+        ("CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE", file.as_str()),
+        ("GOOGLE_CLOUD_PROJECT", running.project.as_str()),
+        ("CLOUDSDK_CORE_PROJECT", running.project.as_str()),
+        ("CLOUDSDK_CORE_DISABLE_PROMPTS", "1"),
+    ] {
+        set.insert(name.into(), value.into());
+    }
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! The control interface: what the other commands ask a running haar, under `/_haar/` on its own port.
+//!
+//! It is for the user who started haar: every call carries the key from `run.json`, which only that user can read.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use aws_lc_rs::{constant_time, rand};
+use gateway::{Body, Site, full};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use kernel::BoxFuture;
+use serde_json::{Value, json};
+
+use super::Parts;
+use crate::report::{Result, Trouble};
+
+/// The largest body that a command sends.
+const MAX_BODY: usize = 64 << 10;
+
+/// The control interface.
+pub struct Control {
+    parts: Arc<Parts>,
+    key: String,
+    about: Value,
+}
+
+impl Control {
+    /// Answers with this about the process itself, and the rest from the products.
+    pub fn new(parts: Arc<Parts>, key: String, about: Value) -> Self {
+        Control { parts, key, about }
+    }
+}
+
+/// A new key.
+pub fn new_key() -> Result<String> {
+    let mut bytes = [0; 32];
+    rand::fill(&mut bytes).map_err(|_| Trouble::new("the machine gives no random numbers"))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+impl Site for Control {
+    fn serve(
+        &self,
+        request: Request<Incoming>,
+        _: SocketAddr,
+        _: bool,
+    ) -> BoxFuture<'static, Response<Body>> {
+        if !self.is_authorized(&request) {
+            return Box::pin(std::future::ready(answer(Err((
+                StatusCode::FORBIDDEN,
+                "the key from run.json is missing".into(),
+            )))));
+        }
+        let (parts, about) = (self.parts.clone(), self.about.clone());
+        Box::pin(async move {
+            let outcome = match (request.method().clone(), request.uri().path()) {
+                (Method::GET, "/_haar/status") => Ok(status(&parts, about)),
+                (Method::POST, "/_haar/credentials") => credentials(&parts, request).await,
+                _ => Err((StatusCode::NOT_FOUND, "there is no such control call".into())),
+            };
+            answer(outcome)
+        })
+    }
+}
+
+impl Control {
+    fn is_authorized(&self, request: &Request<Incoming>) -> bool {
+        let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let key = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+        constant_time::verify_slices_are_equal(key.as_bytes(), self.key.as_bytes()).is_ok()
+    }
+}
+
+type Outcome = std::result::Result<Value, (StatusCode, String)>;
+
+fn status(parts: &Parts, mut about: Value) -> Value {
+    about["services"] = parts.services();
+    about
+}
+
+/// A credentials file and an access token for a principal, the owner if none is named.
+async fn credentials(parts: &Parts, request: Request<Incoming>) -> Outcome {
+    let bad = |message: &str| (StatusCode::BAD_REQUEST, message.to_owned());
+    let body = Limited::new(request.into_body(), MAX_BODY)
+        .collect()
+        .await
+        .map_err(|_| bad("the body cannot be read"))?;
+    let asked: Value = serde_json::from_slice(&body.to_bytes()).map_err(|_| bad("the body is not JSON"))?;
+    let refused = |error: kernel::Error| (StatusCode::BAD_REQUEST, error.message().to_owned());
+    let principal = match asked["principal"].as_str() {
+        None => parts.iam.owner().principal(),
+        Some(email) => parts.iam.principal(email).map_err(refused)?,
+    };
+    let email = principal.email().unwrap_or_default().to_owned();
+    let file = parts.iam.credentials_file(&principal).map_err(refused)?;
+    let (token, lifetime) = parts.iam.access_token_for(&principal).map_err(refused)?;
+    Ok(json!({ "email": email, "file": file, "access_token": token, "expires_in": lifetime.as_secs() }))
+}
+
+fn answer(outcome: Outcome) -> Response<Body> {
+    let (status, value) = match outcome {
+        Ok(value) => (StatusCode::OK, value),
+        Err((status, message)) => (status, json!({ "error": { "message": message } })),
+    };
+    let mut response = Response::new(full(value.to_string()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

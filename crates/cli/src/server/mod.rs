@@ -1,0 +1,191 @@
+//! The composition root: products made, joined through their ports, and put behind the one port.
+//!
+//! Nothing else in the house knows more than its neighbours. The order is the order of dependence: the store, the
+//! projects, identity, the products, the gateway. Settings are settled before anything is opened.
+
+mod control;
+pub mod listener;
+mod oauth;
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use gateway::{Anonymous, Ca, Gateway, Hosts, Listener, Upstream};
+use iam::{Iam, Owner};
+use kernel::{clock::Clock, operations::Operations, ports, store::Store};
+use projects::Projects;
+use secrets::Secrets;
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    data::{DataDir, Running},
+    report::{Doing, Result, Trouble},
+};
+
+/// How long calls that are under way may still take when haar is told to stop.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What haar is started with, settled.
+pub struct Settings {
+    /// Where state is kept.
+    pub data: DataDir,
+    /// The project that commands use when none is named.
+    pub project: String,
+    /// Whether a caller without credentials on the plain port is the owner.
+    pub anonymous_is_owner: bool,
+    /// Whether only projects that were created exist.
+    pub strict_projects: bool,
+    /// The process that restarts this one.
+    pub supervisor: Option<i32>,
+}
+
+/// The products.
+pub struct Parts {
+    pub(crate) iam: Arc<Iam>,
+    projects: Arc<Projects>,
+    secrets: Arc<Secrets>,
+}
+
+/// Serves until told to stop. `ready` is called when the first call would be answered.
+pub fn serve(settings: Settings, socket: TcpListener, ready: impl FnOnce(&Running)) -> Result<ExitCode> {
+    start_log();
+    let upstream = Upstream::from_variables(|name| std::env::var(name).ok()).map_err(|why| {
+        Trouble::new(why).next("correct that variable, or unset it if there is no proxy here")
+    })?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().doing("start")?;
+    let served = runtime.block_on(run(settings, socket, upstream, ready));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    served
+}
+
+async fn run(
+    settings: Settings,
+    socket: TcpListener,
+    upstream: Upstream,
+    ready: impl FnOnce(&Running),
+) -> Result<ExitCode> {
+    let mut stop = Stop::new()?;
+    let address = socket.local_addr().doing("look at the listening socket")?;
+    let parts = Arc::new(Parts::open(&settings).await?);
+    let running = describe(&settings, address)?;
+    let gateway = join(&settings, &parts, &running, upstream)?;
+    let opened = gateway.open(Listener::machine(socket)).doing("listen")?;
+    settings.data.write("run.json", &serde_json::to_vec_pretty(&running).doing("write run.json")?)?;
+    ready(&running);
+    stop.asked().await;
+    drop(opened);
+    gateway.close(DRAIN).await;
+    let _ = std::fs::remove_file(settings.data.join("run.json"));
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Parts {
+    /// Opens every product on one store.
+    async fn open(settings: &Settings) -> Result<Parts> {
+        let data = &settings.data;
+        let clock = Clock::system();
+        let store: Arc<dyn Store> = Arc::new(kernel::store::Embedded::open(data.path()).map_err(trouble)?);
+        let mode = if settings.strict_projects { projects::Mode::Strict } else { projects::Mode::Open };
+        let projects = Projects::open(store.clone(), clock.clone(), mode).await.map_err(trouble)?;
+        let login = std::env::var("USER").unwrap_or_default();
+        let iam = Iam::open(store.clone(), clock.clone(), projects.clone(), Owner::named(&login))
+            .await
+            .map_err(trouble)?;
+        projects.bind(&(iam.clone() as Arc<dyn ports::Policies>));
+        let operations = Operations::open(store.clone(), clock.clone()).await.map_err(trouble)?;
+        let keys = data.make("keys")?;
+        let secrets =
+            Secrets::open(store, &keys, clock, projects.clone(), iam.clone()).await.map_err(trouble)?;
+        operations.fail_unfinished().await.map_err(trouble)?;
+        projects.ensure(&settings.project).await.map_err(trouble)?;
+        Ok(Parts { iam, projects, secrets })
+    }
+
+    /// What `haar status` lists.
+    fn services(&self) -> Value {
+        json!([])
+    }
+}
+
+/// Puts the products behind the port.
+fn join(settings: &Settings, parts: &Arc<Parts>, running: &Running, upstream: Upstream) -> Result<Gateway> {
+    let ca = Ca::open(&settings.data.make("ca")?).doing("open the certificate authority")?;
+    let anonymous = match settings.anonymous_is_owner {
+        true => Anonymous::Owner(parts.iam.owner().principal()),
+        false => Anonymous::Deny,
+    };
+    let about = json!({
+        "pid": running.pid,
+        "listen": running.listen.to_string(),
+        "version": running.version,
+        "project": running.project,
+        "data": settings.data.path(),
+        "log": settings.data.join("haar.log"),
+    });
+    let control = Arc::new(control::Control::new(parts.clone(), running.control_key.clone(), about));
+    let oauth = Arc::new(oauth::OAuth(parts.iam.clone()));
+    let mut builder = Gateway::builder(parts.iam.clone(), parts.iam.clone(), parts.projects.clone())
+        .anonymous(anonymous)
+        .tls(Arc::new(ca))
+        .upstream(upstream)
+        .site(Hosts::Any, "/_haar/", control)
+        .methods(secrets::methods(parts.secrets.clone()))
+        .methods(parts.iam.methods())
+        .methods(projects::methods(parts.projects.clone()));
+    for (host, prefix) in oauth::PLACES {
+        builder = builder.site(Hosts::exact(host), prefix, oauth.clone());
+    }
+    builder.build().map_err(Trouble::new)
+}
+
+fn describe(settings: &Settings, listen: SocketAddr) -> Result<Running> {
+    Ok(Running {
+        pid: std::process::id() as i32,
+        supervisor: settings.supervisor,
+        listen,
+        version: env!("CARGO_PKG_VERSION").into(),
+        project: settings.project.clone(),
+        control_key: control::new_key()?,
+    })
+}
+
+/// The signals that end haar.
+struct Stop {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    fn new() -> Result<Self> {
+        let wait_for = |kind| signal(kind).doing("wait for signals");
+        Ok(Stop {
+            terminate: wait_for(SignalKind::terminate())?,
+            interrupt: wait_for(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// What `HAAR_LOG` asks for (`warn` if nothing), to standard error.
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("HAAR_LOG").unwrap_or_else(|_| "warn".into());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    // A second log in one process would be a mistake, but none worth dying of.
+    let _ = log.try_init();
+}
+
+fn trouble(error: kernel::Error) -> Trouble {
+    tracing::debug!("{error:?}");
+    Trouble::new(error.message())
+}
