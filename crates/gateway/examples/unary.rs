@@ -2,7 +2,7 @@
 //! until it is killed. `docs/performance.md` says how it is measured.
 
 #[path = "../tests/world.rs"]
-#[allow(dead_code, missing_docs)]
+#[allow(dead_code, missing_docs, clippy::unwrap_used)]
 mod world;
 
 #[tokio::main]

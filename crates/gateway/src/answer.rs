@@ -63,14 +63,11 @@ pub(crate) async fn answer(
     conn: Arc<Conn>,
     mut request: Request<Incoming>,
 ) -> Result<Response<Outgoing>, Infallible> {
-    if request.method() == Method::CONNECT {
-        return Ok(plain(connect(conn, request).await));
-    }
-    if proxy::is_for_others(&conn, &request) {
-        return Ok(plain(proxy::forward(conn, request).await));
-    }
     if let Some(refusal) = misaddressed(&request) {
         return Ok(plain(refusal));
+    }
+    if is_for_proxy(&conn, &request) {
+        return Ok(plain(Box::pin(pass_on(conn, request)).await));
     }
     if let Door::Workload(instance) = &conn.door {
         request.extensions_mut().insert(instance.clone());
@@ -78,10 +75,29 @@ pub(crate) async fn answer(
     if let Some(site) = conn.shared.sites.find(host(&request), request.uri().path()) {
         return Ok(plain(visit(site, &conn, request).await));
     }
-    if grpc::is_grpc(request.headers()) {
-        return Ok(call(&conn, request).await.map(Outgoing::Grpc));
+    // Boxed, so that this future is small: it is moved several times for each request, for a site's too.
+    Ok(Box::pin(call(conn, request)).await)
+}
+
+fn is_for_proxy(conn: &Conn, request: &Request<Incoming>) -> bool {
+    request.method() == Method::CONNECT || proxy::is_for_others(conn, request)
+}
+
+async fn pass_on(conn: Arc<Conn>, request: Request<Incoming>) -> Response<Body> {
+    if request.method() != Method::CONNECT {
+        return proxy::forward(conn, request).await;
     }
-    Ok(plain(crate::transcode::answer(&conn, request).await))
+    if request.version() >= Version::HTTP_2 {
+        return text(StatusCode::NOT_IMPLEMENTED, "CONNECT is served over HTTP/1.1 only.\n");
+    }
+    proxy::connect(conn, request).await
+}
+
+async fn call(conn: Arc<Conn>, request: Request<Incoming>) -> Response<Outgoing> {
+    if grpc::is_grpc(request.headers()) {
+        return call_grpc(&conn, request).await.map(Outgoing::Grpc);
+    }
+    plain(crate::transcode::answer(&conn, request).await)
 }
 
 fn plain(response: Response<Body>) -> Response<Outgoing> {
@@ -94,13 +110,6 @@ pub(crate) fn host<B>(request: &Request<B>) -> &str {
         Some(authority) => authority.as_str(),
         None => request.headers().get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default(),
     }
-}
-
-async fn connect(conn: Arc<Conn>, request: Request<Incoming>) -> Response<Body> {
-    if request.version() >= Version::HTTP_2 {
-        return text(StatusCode::NOT_IMPLEMENTED, "CONNECT is served over HTTP/1.1 only.\n");
-    }
-    proxy::connect(conn, request).await
 }
 
 /// Refuses a request that names two hosts (RFC 9112, 3.2): which one is meant must not be a matter of opinion.
@@ -120,7 +129,7 @@ async fn visit(site: &Arc<dyn Site>, conn: &Conn, request: Request<Incoming>) ->
     }
 }
 
-async fn call(conn: &Conn, request: Request<Incoming>) -> Response<GrpcBody> {
+async fn call_grpc(conn: &Conn, request: Request<Incoming>) -> Response<GrpcBody> {
     let dispatch = &conn.shared.dispatch;
     let Some(served) = dispatch.by_path(request.uri().path()).filter(|_| request.method() == Method::POST)
     else {

@@ -44,7 +44,7 @@ pub(crate) async fn connect(conn: Arc<Conn>, request: Request<Incoming>) -> Resp
         return text(StatusCode::BAD_REQUEST, "CONNECT needs a host and a port.\n");
     };
     let (host, port) = (host.to_owned(), port.unwrap_or(443));
-    if let Err(refusal) = permitted(&conn) {
+    if let Some(refusal) = refusal(&conn) {
         return refusal;
     }
     if conn.shared.is_ours(&host, port) {
@@ -63,7 +63,7 @@ pub(crate) async fn connect(conn: Arc<Conn>, request: Request<Incoming>) -> Resp
 
 /// Answers a request for `http://` of another host.
 pub(crate) async fn forward(conn: Arc<Conn>, request: Request<Incoming>) -> Response<Body> {
-    if let Err(refusal) = permitted(&conn) {
+    if let Some(refusal) = refusal(&conn) {
         return refusal;
     }
     if request.uri().scheme_str() != Some("http") {
@@ -88,11 +88,10 @@ pub(crate) async fn forward(conn: Arc<Conn>, request: Request<Incoming>) -> Resp
     }
 }
 
-fn permitted(conn: &Conn) -> Result<(), Response<Body>> {
-    if conn.is_local() && !conn.proxied {
-        return Ok(());
-    }
-    Err(text(StatusCode::FORBIDDEN, "haar forwards only for programs on its own machine.\n"))
+/// Why a connection may not use the proxy.
+fn refusal(conn: &Conn) -> Option<Response<Body>> {
+    let refused = !conn.is_local() || conn.proxied;
+    refused.then(|| text(StatusCode::FORBIDDEN, "haar forwards only for programs on its own machine.\n"))
 }
 
 fn refuse(failure: Failure) -> Response<Body> {

@@ -26,6 +26,9 @@ pub trait Site: Send + Sync {
     /// Answers one request. `peer` is the other end of the connection, `tls` whether it was encrypted. Requests
     /// that came from inside a workload carry an [`Instance`](crate::Instance) among their extensions. A panic
     /// is caught and answered with 500.
+    ///
+    /// Upgrades (`hyper::upgrade::on`) work over HTTP/1. A connection that was upgraded is the site's alone: the
+    /// gateway neither counts it nor waits for it when it closes.
     fn serve(
         &self,
         request: Request<Incoming>,

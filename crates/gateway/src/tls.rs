@@ -168,8 +168,11 @@ struct Mint {
     ca: Arc<Ca>,
     ours: Ours,
     key: KeyPair,
-    minted: RwLock<HashMap<Box<str>, (Arc<CertifiedKey>, SystemTime)>>,
+    minted: RwLock<HashMap<Box<str>, Minted>>,
 }
+
+/// A certificate, and when it is minted anew.
+type Minted = (Arc<CertifiedKey>, SystemTime);
 
 impl std::fmt::Debug for Mint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

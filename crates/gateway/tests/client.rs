@@ -110,7 +110,12 @@ impl Channel {
         Channel { sender, authority: authority.to_owned() }
     }
 
-    pub(crate) async fn call(&mut self, path: &str, headers: &[(&str, &str)], message: &impl Message) -> Ended {
+    pub(crate) async fn call(
+        &mut self,
+        path: &str,
+        headers: &[(&str, &str)],
+        message: &impl Message,
+    ) -> Ended {
         self.send(path, headers, frame(0, &message.encode_to_vec())).await
     }
 
@@ -147,7 +152,10 @@ async fn ended(response: Response<Incoming>) -> Ended {
         code: text(&trailers, "grpc-status").unwrap().parse().unwrap(),
         message: percent_decoded(&text(&trailers, "grpc-message").unwrap_or_default()),
         details: text(&trailers, "grpc-status-details-bin").map(|encoded| {
-            apis::google::rpc::Status::decode(&*STANDARD_NO_PAD.decode(encoded.trim_end_matches('=')).unwrap()).unwrap()
+            apis::google::rpc::Status::decode(
+                &*STANDARD_NO_PAD.decode(encoded.trim_end_matches('=')).unwrap(),
+            )
+            .unwrap()
         }),
         answer: if framed.is_empty() { framed } else { framed.slice(5..) },
     }
@@ -162,7 +170,7 @@ fn percent_decoded(text: &str) -> String {
     let mut bytes = parts.next().unwrap().as_bytes().to_vec();
     for part in parts {
         bytes.push(u8::from_str_radix(&part[..2], 16).unwrap());
-        bytes.extend_from_slice(part[2..].as_bytes());
+        bytes.extend_from_slice(&part.as_bytes()[2..]);
     }
     String::from_utf8(bytes).unwrap()
 }

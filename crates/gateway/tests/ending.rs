@@ -30,7 +30,8 @@ async fn what_does_not_end_is_cut_off() {
     let there = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let _tunnel = tunnel(world.address(), &there.local_addr().unwrap().to_string()).await.unwrap();
     let call = tokio::spawn(async move {
-        let request = AccessSecretVersionRequest { name: "projects/my-project/secrets/waits/versions/1".into() };
+        let request =
+            AccessSecretVersionRequest { name: "projects/my-project/secrets/waits/versions/1".into() };
         channel.call(ACCESS, &[], &request).await
     });
     // The call is known to have begun once the connection has answered another.

@@ -88,19 +88,32 @@ async fn a_missing_permission_is_refused_in_googles_words() {
 async fn an_api_that_is_not_enabled_says_where_to_enable_it() {
     let world = World::new();
     let mut channel = Channel::plain(world.address()).await;
-    let ended = channel.call(ACCESS, &[OWNER], &version("projects/unused-project/secrets/s/versions/1")).await;
+    let ended =
+        channel.call(ACCESS, &[OWNER], &version("projects/unused-project/secrets/s/versions/1")).await;
     assert_eq!(ended.code, 7);
-    assert!(ended.message.starts_with("Secret Manager API has not been used in project 456 before"), "{ended:?}");
+    assert!(
+        ended.message.starts_with("Secret Manager API has not been used in project 456 before"),
+        "{ended:?}"
+    );
     let info = apis::google::rpc::ErrorInfo::decode(&*ended.details.unwrap().details[0].value).unwrap();
-    assert_eq!((info.reason.as_str(), info.metadata["consumer"].as_str()), ("SERVICE_DISABLED", "projects/456"));
+    assert_eq!(
+        (info.reason.as_str(), info.metadata["consumer"].as_str()),
+        ("SERVICE_DISABLED", "projects/456")
+    );
 }
 
 #[tokio::test]
 async fn projects_are_made_on_first_use_or_do_not_exist() {
     let world = World::new();
     let mut channel = Channel::plain(world.address()).await;
-    assert_eq!(channel.call(ACCESS, &[OWNER], &version("projects/new-project/secrets/s/versions/1")).await.code, 0);
-    assert_eq!(channel.call(ACCESS, &[OWNER], &version("projects/no-project/secrets/s/versions/1")).await.code, 7);
+    assert_eq!(
+        channel.call(ACCESS, &[OWNER], &version("projects/new-project/secrets/s/versions/1")).await.code,
+        0
+    );
+    assert_eq!(
+        channel.call(ACCESS, &[OWNER], &version("projects/no-project/secrets/s/versions/1")).await.code,
+        7
+    );
 }
 
 #[tokio::test]
@@ -135,9 +148,13 @@ async fn a_deadline_is_kept() {
 async fn a_panic_is_internal_and_hurts_nobody_else() {
     let world = World::new();
     let mut channel = Channel::plain(world.address()).await;
-    let ended = channel.call(ACCESS, &[OWNER], &version("projects/my-project/secrets/panics/versions/1")).await;
+    let ended =
+        channel.call(ACCESS, &[OWNER], &version("projects/my-project/secrets/panics/versions/1")).await;
     assert_eq!((ended.code, ended.message.as_str()), (13, "Internal error encountered."));
-    assert_eq!(channel.call(ACCESS, &[OWNER], &version("projects/my-project/secrets/s/versions/1")).await.code, 0);
+    assert_eq!(
+        channel.call(ACCESS, &[OWNER], &version("projects/my-project/secrets/s/versions/1")).await.code,
+        0
+    );
 }
 
 #[tokio::test]
@@ -164,7 +181,9 @@ async fn requests_may_be_compressed_but_not_without_bounds() {
 async fn framing_that_lies_is_refused() {
     let world = World::new();
     let mut channel = Channel::plain(world.address()).await;
-    for body in [&b""[..], b"\x00", b"\x00\x00\x00\x00\x09ab", b"\x07\x00\x00\x00\x00", b"\x00\xff\xff\xff\xff"] {
+    for body in
+        [&b""[..], b"\x00", b"\x00\x00\x00\x00\x09ab", b"\x07\x00\x00\x00\x00", b"\x00\xff\xff\xff\xff"]
+    {
         let ended = channel.send(ACCESS, &[OWNER], body.to_vec().into()).await;
         assert_ne!(ended.code, 0, "{body:?}");
     }

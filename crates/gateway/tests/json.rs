@@ -39,7 +39,10 @@ async fn errors_have_googles_shape() {
     )
     .await;
     assert!(refused.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{refused}");
-    assert!(refused.contains("\"status\": \"PERMISSION_DENIED\"") && refused.contains("IAM_PERMISSION_DENIED"), "{refused}");
+    assert!(
+        refused.contains("\"status\": \"PERMISSION_DENIED\"") && refused.contains("IAM_PERMISSION_DENIED"),
+        "{refused}"
+    );
     let unknown = get(world.address(), "/v1/nothing", &[HOST, OWNER]).await;
     assert!(unknown.starts_with("HTTP/1.1 404 Not Found\r\n"), "{unknown}");
 }
@@ -60,6 +63,8 @@ async fn a_body_that_is_too_large_is_refused() {
 #[tokio::test]
 async fn a_panic_is_internal() {
     let world = World::new();
-    let answer = get(world.address(), "/v1/projects/my-project/secrets/panics/versions/1:access", &[HOST, OWNER]).await;
+    let answer =
+        get(world.address(), "/v1/projects/my-project/secrets/panics/versions/1:access", &[HOST, OWNER])
+            .await;
     assert!(answer.starts_with("HTTP/1.1 500 ") && answer.contains("\"INTERNAL\""), "{answer}");
 }

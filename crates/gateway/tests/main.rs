@@ -6,6 +6,10 @@
 //! - `proxy`: the forward proxy and what it refuses
 //! - `abuse`: garbage, floods, slow and half-open connections
 //! - `ending`: how a gateway closes
+//! - `trust`: what programs are told to trust
+
+// A helper that fails fails its test.
+#![allow(clippy::unwrap_used)]
 
 mod abuse;
 mod callers;
@@ -14,4 +18,5 @@ mod ending;
 mod grpc;
 mod json;
 mod proxy;
+mod trust;
 mod world;

@@ -43,7 +43,10 @@ async fn mirror() -> SocketAddr {
                 while !head.ends_with(b"\r\n\r\n") {
                     head.push(stream.read_u8().await.unwrap());
                 }
-                let answer = format!("HTTP/1.1 200 OK\r\nConnection: x-hop\r\nX-Hop: 1\r\nContent-Length: {}\r\n\r\n", head.len());
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nConnection: x-hop\r\nX-Hop: 1\r\nContent-Length: {}\r\n\r\n",
+                    head.len()
+                );
                 stream.write_all(&[answer.as_bytes(), &head].concat()).await.unwrap();
             });
         }
@@ -68,7 +71,13 @@ async fn plain_requests_are_forwarded_without_what_is_for_the_proxy() {
     let answer = get(
         world.address(),
         &format!("http://{there}/path?q=1"),
-        &["Host: wrong.example", "Proxy-Authorization: Basic x", "X-Private: 1", "X-Kept: 2", "Connection: x-private"],
+        &[
+            "Host: wrong.example",
+            "Proxy-Authorization: Basic x",
+            "X-Private: 1",
+            "X-Kept: 2",
+            "Connection: x-private",
+        ],
     )
     .await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
@@ -105,7 +114,13 @@ async fn the_machines_own_proxy_is_used_with_its_credentials() {
 #[tokio::test]
 async fn the_hosts_own_metadata_server_is_never_reached() {
     let world = World::new();
-    for place in ["169.254.169.254:80", "[fd00:ec2::254]:80", "[::ffff:169.254.169.254]:80", "2852039166:80", "instance-data:80"] {
+    for place in [
+        "169.254.169.254:80",
+        "[fd00:ec2::254]:80",
+        "[::ffff:169.254.169.254]:80",
+        "2852039166:80",
+        "instance-data:80",
+    ] {
         let refusal = tunnel(world.address(), place).await.unwrap_err();
         assert!(refusal.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{place}: {refusal}");
     }
@@ -119,8 +134,16 @@ async fn a_host_that_does_not_answer_is_a_bad_gateway_with_the_reason() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let refusal = tunnel(world.address(), &closed.to_string()).await.unwrap_err();
     assert!(refusal.starts_with("HTTP/1.1 502 Bad Gateway\r\n") && refusal.contains("refused"), "{refusal}");
-    for bad in ["CONNECT / HTTP/1.1\r\n\r\n", "CONNECT a:b:c HTTP/1.1\r\n\r\n", "GET ftp://a.example/ HTTP/1.1\r\n\r\n"] {
-        let refusal = raw(world.address(), bad.replace("\r\n\r\n", "\r\nHost: a\r\nConnection: close\r\n\r\n").as_bytes()).await;
+    for bad in [
+        "CONNECT / HTTP/1.1\r\n\r\n",
+        "CONNECT a:b:c HTTP/1.1\r\n\r\n",
+        "GET ftp://a.example/ HTTP/1.1\r\n\r\n",
+    ] {
+        let refusal = raw(
+            world.address(),
+            bad.replace("\r\n\r\n", "\r\nHost: a\r\nConnection: close\r\n\r\n").as_bytes(),
+        )
+        .await;
         assert!(refusal.starts_with("HTTP/1.1 400 "), "{bad}: {refusal}");
     }
 }
@@ -137,7 +160,12 @@ async fn a_proxied_connection_asks_for_no_other() {
 struct Mirror;
 
 impl Site for Mirror {
-    fn serve(&self, request: Request<Incoming>, _: SocketAddr, tls: bool) -> BoxFuture<'static, Response<Body>> {
+    fn serve(
+        &self,
+        request: Request<Incoming>,
+        _: SocketAddr,
+        tls: bool,
+    ) -> BoxFuture<'static, Response<Body>> {
         if request.uri().path() == "/panic" {
             panic!("as it was told to");
         }
@@ -171,8 +199,11 @@ async fn a_workload_is_known_by_its_door_and_gets_no_proxy_and_no_owner() {
     assert!(site.ends_with("instance=Some(\"hello-1\")"), "{site}");
     let refusal = tunnel(door.address(), "127.0.0.1:1").await.unwrap_err();
     assert!(refusal.starts_with("HTTP/1.1 403 "), "{refusal}");
-    let call = get(door.address(), "/v1/projects/my-project/secrets/s/versions/1:access", &["Host: localhost"]).await;
+    let call =
+        get(door.address(), "/v1/projects/my-project/secrets/s/versions/1:access", &["Host: localhost"])
+            .await;
     assert!(call.starts_with("HTTP/1.1 401 "), "{call}");
     drop(door);
-    soon(async { while get(world.address(), "/", &["Host: metadata.google.internal"]).await.is_empty() {} }).await;
+    soon(async { while get(world.address(), "/", &["Host: metadata.google.internal"]).await.is_empty() {} })
+        .await;
 }

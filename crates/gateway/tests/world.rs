@@ -23,7 +23,11 @@ const ON_PARENT: &[Grant] = &[grant("secretmanager.secrets.create", "{parent}")]
 
 struct Vault;
 
-async fn access(_: Arc<Vault>, caller: Caller, request: AccessSecretVersionRequest) -> Result<AccessSecretVersionResponse> {
+async fn access(
+    _: Arc<Vault>,
+    caller: Caller,
+    request: AccessSecretVersionRequest,
+) -> Result<AccessSecretVersionResponse> {
     let secret = kernel::names::parse(&request.name, ["projects", "secrets", "versions"]);
     let [_, secret, _] = secret.ok_or_else(|| Error::bad_field("name", "The name is malformed."))?;
     let data = match secret {
