@@ -54,13 +54,15 @@ impl Length {
             out[self.0 - 1] = length as u8;
             return;
         }
-        let mut prefix = Vec::with_capacity(10);
-        put_varint(&mut prefix, length as u64);
-        let grown = prefix.len() - 1;
+        // The varint is made behind the contents, which leaves room for them to move over.
         let end = out.len();
-        out.resize(end + grown, 0);
-        out.copy_within(self.0..end, self.0 + grown);
-        out[self.0 - 1..self.0 + grown].copy_from_slice(&prefix);
+        put_varint(out, length as u64);
+        let size = out.len() - end;
+        let mut prefix = [0; 10];
+        prefix[..size].copy_from_slice(&out[end..]);
+        out.truncate(end + size - 1);
+        out.copy_within(self.0..end, self.0 + size - 1);
+        out[self.0 - 1..self.0 + size - 1].copy_from_slice(&prefix[..size]);
     }
 }
 
