@@ -415,7 +415,12 @@ impl Instance {
         self.connect_to(SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), port)).await
     }
 
-    async fn connect_to(&self, addr: SocketAddr) -> io::Result<TcpStream> {
+    /// Connects to an address of the inside: one of those that the spec listens on, so that what listens on the loopback
+    /// addresses alone is not reached.
+    ///
+    /// # Errors
+    /// As [`Instance::connect`].
+    pub async fn connect_to(&self, addr: SocketAddr) -> io::Result<TcpStream> {
         // A socket stays in the namespace it was made in, whoever connects it.
         let socket = self.shared.socket(addr.into()).await?;
         TcpSocket::from_std_stream(std::net::TcpStream::from(socket)).connect(addr).await
