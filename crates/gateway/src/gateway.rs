@@ -20,7 +20,7 @@ use crate::{
     permits::Permits,
     site::{Hosts, Site, Sites},
     tls::{Ca, Tls},
-    upstream::Upstream,
+    upstream::{Proxy, Upstream},
 };
 
 /// What every connection knows.
@@ -39,7 +39,17 @@ pub(crate) struct Shared {
 impl Shared {
     /// Whether a connection to this place ends here: a host of ours, or one of our own listeners.
     pub(crate) fn is_ours(&self, host: &str, port: u16) -> bool {
-        self.ours.contain(host) || (hosts::is_loopback(host) && self.is_own_port(port))
+        self.ours.contain(host) || self.is_own(host, port)
+    }
+
+    /// Whether this is one of our own listeners.
+    fn is_own(&self, host: &str, port: u16) -> bool {
+        hosts::is_loopback(host) && self.is_own_port(port)
+    }
+
+    /// The machine's proxy, unless that is this gateway itself, as when it was started under `haar exec`.
+    pub(crate) fn other<'u>(&self, proxy: Option<&'u Proxy>) -> Option<&'u Proxy> {
+        proxy.filter(|proxy| !proxy.is_at(|host, port| self.is_own(host, port)))
     }
 
     fn is_own_port(&self, port: u16) -> bool {

@@ -51,7 +51,7 @@ pub(crate) async fn connect(conn: Arc<Conn>, request: Request<Incoming>) -> Resp
         tokio::spawn(take_in(conn, request));
         return Response::new(full(Bytes::new()));
     }
-    let proxy = conn.shared.upstream.for_tunnel(&host, port);
+    let proxy = conn.shared.other(conn.shared.upstream.for_tunnel(&host, port));
     match upstream::tunnel(proxy, &host, port, conn.shared.limits.connect).await {
         Ok(stream) => {
             tokio::spawn(carry(conn, request, stream));
@@ -76,7 +76,7 @@ pub(crate) async fn forward(conn: Arc<Conn>, request: Request<Incoming>) -> Resp
         return text(StatusCode::BAD_REQUEST, "The address has no host.\n");
     };
     let (host, port) = (host.to_owned(), port.unwrap_or(80));
-    let proxy = conn.shared.upstream.for_plain(&host, port);
+    let proxy = conn.shared.other(conn.shared.upstream.for_plain(&host, port));
     let stream = match upstream::plain(proxy, &host, port, conn.shared.limits.connect).await {
         Ok(stream) => stream,
         Err(failure) => return refuse(failure),

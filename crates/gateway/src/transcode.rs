@@ -3,7 +3,10 @@
 //! What can be wrong with a request is found in the order in which Google finds it: the path, the credentials, the
 //! form of the answer, the body. So a caller who is not known learns nothing about the rest.
 
+use std::io::Read;
+
 use bytes::Bytes;
+use flate2::bufread::MultiGzDecoder;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -54,7 +57,7 @@ async fn called(
     let caller = identify(conn, host, parts)?;
     let format = Format::new(found.id, found.binding.response_body, system, style)?;
     let most = conn.shared.limits.body;
-    let body = whole(body, most).await?;
+    let body = inflated(&parts.headers, whole(body, most).await?, most)?;
     let query = parts.uri.query().unwrap_or_default();
     let request = rest::decode_request(&found, query, &body, Limits { bytes: most })?;
     let bytes = conn.shared.dispatch.call(served, caller, request, None).await?;
@@ -77,10 +80,30 @@ fn identify(conn: &Conn, host: &str, parts: &Parts) -> Result<Caller> {
 async fn whole(body: Incoming, most: usize) -> Result<Bytes> {
     match Limited::new(body, most).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(Error::invalid(format!("Request payload size exceeds the limit: {most} bytes.")))
-        }
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large(most)),
         Err(error) => Err(Error::new(Code::Cancelled, "The request ended early.").because(error)),
+    }
+}
+
+fn too_large(most: usize) -> Error {
+    Error::invalid(format!("Request payload size exceeds the limit: {most} bytes."))
+}
+
+/// The body without the compression that Java's clients send theirs with, by the same limit.
+fn inflated(headers: &HeaderMap, body: Bytes, most: usize) -> Result<Bytes> {
+    match headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes) {
+        None | Some(b"identity") => return Ok(body),
+        Some(b"gzip" | b"x-gzip") => {}
+        Some(_) => {
+            return Err(Error::invalid("The Content-Encoding of the request is not supported; use gzip."));
+        }
+    }
+    let mut plain = Vec::new();
+    let read = MultiGzDecoder::new(&*body).take(most as u64 + 1).read_to_end(&mut plain);
+    match read {
+        Ok(length) if length > most => Err(too_large(most)),
+        Ok(_) => Ok(plain.into()),
+        Err(error) => Err(Error::invalid("The request body is not gzip.").because(error)),
     }
 }
 

@@ -117,6 +117,11 @@ impl Proxy {
         Ok(Proxy { host: host.to_owned(), port: port.unwrap_or(80), authorization })
     }
 
+    /// Whether this holds for where the proxy is.
+    pub(crate) fn is_at(&self, holds: impl Fn(&str, u16) -> bool) -> bool {
+        holds(&self.host, self.port)
+    }
+
     pub(crate) fn authorization(&self) -> Option<&HeaderValue> {
         self.authorization.as_ref()
     }

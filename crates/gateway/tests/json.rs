@@ -1,5 +1,7 @@
 //! Calls in JSON.
 
+use std::io::Write;
+
 use crate::{
     client::{get, raw, read_all, secure, tunnel},
     world::World,
@@ -67,4 +69,24 @@ async fn a_panic_is_internal() {
         get(world.address(), "/v1/projects/my-project/secrets/panics/versions/1:access", &[HOST, OWNER])
             .await;
     assert!(answer.starts_with("HTTP/1.1 500 ") && answer.contains("\"INTERNAL\""), "{answer}");
+}
+
+#[tokio::test]
+async fn a_body_may_be_compressed_but_not_without_bounds() {
+    let world = World::new();
+    let post = async |body: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(body).unwrap();
+        let body = encoder.finish().unwrap();
+        let head = format!(
+            "POST /v1/projects/123/secrets?secretId=s HTTP/1.1\r\n{HOST}\r\n{OWNER}\r\nConnection: close\r\n\
+             Content-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        raw(world.address(), &[head.as_bytes(), &body].concat()).await
+    };
+    let answer = post(b"{\"labels\": {\"a\": \"b\"}}").await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    let bomb = post(&vec![b' '; 64 << 20]).await;
+    assert!(bomb.starts_with("HTTP/1.1 400 ") && bomb.contains("exceeds the limit"), "{bomb}");
 }

@@ -112,6 +112,20 @@ async fn the_machines_own_proxy_is_used_with_its_credentials() {
 }
 
 #[tokio::test]
+async fn a_gateway_is_never_its_own_proxy() {
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let upstream =
+        Upstream::from_variables(|name| (name == "http_proxy").then(|| format!("http://{free}"))).unwrap();
+    let world = World::with(|builder| builder.upstream(upstream));
+    let Ok(socket) = std::net::TcpListener::bind(free) else {
+        return println!("skipped: the port was taken");
+    };
+    let _door = world.gateway.open(Listener::machine(socket)).unwrap();
+    let answer = soon(get(free, "http://no-such-host.invalid/", &["Host: x"])).await;
+    assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("no-such-host.invalid"), "{answer}");
+}
+
+#[tokio::test]
 async fn the_hosts_own_metadata_server_is_never_reached() {
     let world = World::new();
     for place in [
