@@ -137,7 +137,7 @@ impl Iam {
             return Err(Error::precondition("Precondition check failed."));
         }
         let signer = generate(hex(&crate::random::<20>()?)).await?;
-        let record = self.key_record(account, &signer, KeyOrigin::User, NEVER);
+        let record = self.key_record(account, &signer, KeyOrigin::User, NEVER)?;
         self.put_key(&record).await?;
         let file = key_file(account, signer.id(), &pem("PRIVATE KEY", &signer.to_pkcs8()?));
         Ok((record, file))
@@ -175,7 +175,8 @@ impl Iam {
             Some(key) => self.stored_signer(key),
             None => {
                 let signer = generate(hex(&crate::random::<20>()?)).await?;
-                let mut record = self.key_record(account, &signer, KeyOrigin::System, now + SYSTEM_KEY_LIFE);
+                let mut record =
+                    self.key_record(account, &signer, KeyOrigin::System, now + SYSTEM_KEY_LIFE)?;
                 record.private = signer.to_pkcs8()?;
                 self.put_key(&record).await?;
                 Ok(Arc::new(signer))
@@ -199,9 +200,9 @@ impl Iam {
         signer: &Signer,
         origin: KeyOrigin,
         before: u64,
-    ) -> KeyRecord {
+    ) -> Result<KeyRecord> {
         let public = signer.public();
-        KeyRecord {
+        Ok(KeyRecord {
             id: signer.id().to_owned(),
             unique_id: account.unique_id.clone(),
             modulus: public.modulus,
@@ -211,7 +212,8 @@ impl Iam {
             after: self.clock.unix(),
             before,
             disabled: false,
-        }
+            certificate: signer.certificate(&account.email)?,
+        })
     }
 
     fn key_name(&self, unique_id: &str, id: &str) -> String {

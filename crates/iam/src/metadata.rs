@@ -22,6 +22,7 @@ use crate::{
 /// The scopes that an instance's token has unless it asks for others.
 const SCOPES: [&str; 2] =
     ["https://www.googleapis.com/auth/cloud-platform", "https://www.googleapis.com/auth/userinfo.email"];
+const HTML: &str = "text/html; charset=UTF-8";
 const ROOT: &str = "/computeMetadata/v1";
 
 /// Who asks.
@@ -56,8 +57,9 @@ impl Iam {
         path: &str,
         query: &str,
     ) -> Response<Bytes> {
-        if let Err(refused) = admissible(headers, path) {
-            return refused;
+        if let Some(why) = objection(headers, path) {
+            let body = format!("Error 403 (Forbidden): {why}\n");
+            return respond(StatusCode::FORBIDDEN, HTML, body);
         }
         let form = Form::parse(query.as_bytes());
         let path = decode(path.as_bytes());
@@ -86,35 +88,25 @@ impl Iam {
     async fn identity_answer(&self, instance: &Instance, form: &Form) -> Response<Bytes> {
         let audience = form.get("audience");
         if audience.is_empty() {
-            return respond(
-                StatusCode::BAD_REQUEST,
-                "text/html; charset=UTF-8",
-                "non-empty audience parameter required".into(),
-            );
+            return respond(StatusCode::BAD_REQUEST, HTML, "non-empty audience parameter required".into());
         }
         match self.identity_token(&instance.email, audience, form.get("format") == "full").await {
-            Ok(token) => respond(StatusCode::OK, "text/html; charset=UTF-8", token),
+            Ok(token) => respond(StatusCode::OK, HTML, token),
             Err(error) => failed(&error),
         }
     }
 }
 
-fn admissible(headers: &HeaderMap, path: &str) -> Result<(), Response<Bytes>> {
-    let forbidden = |why: &str| {
-        Err(respond(
-            StatusCode::FORBIDDEN,
-            "text/html; charset=UTF-8",
-            format!("Error 403 (Forbidden): {why}\n"),
-        ))
-    };
-    if headers.contains_key("x-forwarded-for") {
-        return forbidden("requests with an X-Forwarded-For header are refused.");
-    }
-    let flavor = headers.get("metadata-flavor").is_some_and(|value| value == "Google");
-    // The root says what it is to anybody: that is how instances find out where they run.
-    match flavor || path == "/" {
-        true => Ok(()),
-        false => forbidden("Missing Metadata-Flavor:Google header."),
+/// Why a question is not answered, if it is not. The root says what it is to anybody: that is how instances find
+/// out where they run.
+fn objection(headers: &HeaderMap, path: &str) -> Option<&'static str> {
+    let is_flavored = headers.get("metadata-flavor").is_some_and(|value| value == "Google");
+    match () {
+        () if headers.contains_key("x-forwarded-for") => {
+            Some("requests with an X-Forwarded-For header are refused.")
+        }
+        () if !is_flavored && path != "/" => Some("Missing Metadata-Flavor:Google header."),
+        () => None,
     }
 }
 
@@ -158,8 +150,7 @@ fn tree(instance: &Instance) -> Value {
 fn tree_answer(tree: &Value, path: &str, form: &Form) -> Response<Bytes> {
     let is_directory = tree.is_object();
     if is_directory && !path.ends_with('/') {
-        let mut response =
-            respond(StatusCode::MOVED_PERMANENTLY, "text/html; charset=UTF-8", format!("{path}/\n"));
+        let mut response = respond(StatusCode::MOVED_PERMANENTLY, HTML, format!("{path}/\n"));
         if let Ok(location) = HeaderValue::from_str(&format!("{path}/")) {
             response.headers_mut().insert(header::LOCATION, location);
         }
@@ -245,7 +236,7 @@ fn not_found(path: &str) -> Response<Bytes> {
     let root = if path.starts_with(ROOT) { "" } else { " The tree is at /computeMetadata/v1/." };
     let body =
         format!("Error 404 (Not Found): the requested URL {path} was not found on this server.{root}\n");
-    respond(StatusCode::NOT_FOUND, "text/html; charset=UTF-8", body)
+    respond(StatusCode::NOT_FOUND, HTML, body)
 }
 
 fn failed(error: &Error) -> Response<Bytes> {
@@ -254,7 +245,7 @@ fn failed(error: &Error) -> Response<Bytes> {
         Code::FailedPrecondition => StatusCode::FORBIDDEN,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    respond(status, "text/html; charset=UTF-8", format!("{}\n", error.message()))
+    respond(status, HTML, format!("{}\n", error.message()))
 }
 
 fn respond(status: StatusCode, kind: &'static str, body: String) -> Response<Bytes> {

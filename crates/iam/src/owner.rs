@@ -57,7 +57,7 @@ impl Iam {
     ///
     /// # Errors
     /// `INVALID_ARGUMENT` when it is no address, `NOT_FOUND` for a service account that does not exist.
-    pub fn principal(&self, email: &str) -> Result<Principal> {
+    pub async fn principal(&self, email: &str) -> Result<Principal> {
         let email = lowercase(email);
         if !is_email(&email) {
             return Err(Error::invalid(format!("'{email}' is not an e-mail address.")));
@@ -65,6 +65,7 @@ impl Iam {
         if !email.ends_with(".gserviceaccount.com") {
             return Ok(Principal::User((&*email).into()));
         }
+        self.settle_default(&email).await?;
         self.require_account(&email)?;
         Ok(Principal::ServiceAccount((&*email).into()))
     }

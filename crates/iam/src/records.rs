@@ -162,6 +162,9 @@ pub(crate) struct KeyRecord {
     /// Whether it may be used.
     #[prost(bool, tag = "9")]
     pub disabled: bool,
+    /// A certificate of the key, in PEM.
+    #[prost(string, tag = "10")]
+    pub certificate: String,
 }
 
 /// Where a key came from.

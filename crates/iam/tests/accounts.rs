@@ -50,6 +50,20 @@ async fn an_account_is_made_found_changed_deleted_and_brought_back() {
 }
 
 #[tokio::test]
+async fn after_thirty_days_a_deleted_account_is_gone_for_good() {
+    let world = World::new().await;
+    let made = world.account("my-app-sa").await;
+    let delete = DeleteServiceAccountRequest { name: made.name.clone() };
+    world.call(world.owner(), DELETE_SERVICE_ACCOUNT, delete).await.unwrap();
+    let undelete =
+        UndeleteServiceAccountRequest { name: format!("projects/-/serviceAccounts/{}", made.unique_id) };
+    world.clock.advance(std::time::Duration::from_secs(30 * 24 * 3600));
+    world.iam.sweep().await.unwrap();
+    let gone = world.call(world.owner(), UNDELETE_SERVICE_ACCOUNT, undelete).await.unwrap_err();
+    assert_eq!(gone.code(), Code::NotFound);
+}
+
+#[tokio::test]
 async fn ids_that_are_none_or_taken_are_refused_in_googles_words() {
     let world = World::new().await;
     world.account("my-app-sa").await;

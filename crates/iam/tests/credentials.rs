@@ -214,16 +214,17 @@ async fn a_lifetime_is_at_most_an_hour_and_a_scope_is_needed() {
 async fn credentials_are_made_for_people_and_for_accounts() {
     let world = World::new().await;
     world.account("my-app-sa").await;
-    let file: Value = world.iam.credentials_file(&world.iam.principal("Bob@example.com").unwrap()).unwrap();
+    let file: Value =
+        world.iam.credentials_file(&world.iam.principal("Bob@example.com").await.unwrap()).unwrap();
     assert_eq!(
         (file["type"].as_str(), file["account"].as_str()),
         (Some("authorized_user"), Some("bob@example.com"))
     );
     assert!(file["refresh_token"].as_str().unwrap().starts_with("1//0"));
-    assert_eq!(world.iam.principal(APP).unwrap(), machine(APP));
+    assert_eq!(world.iam.principal(APP).await.unwrap(), machine(APP));
     assert_eq!(
-        world.iam.principal("x@demo-project.iam.gserviceaccount.com").unwrap_err().code(),
+        world.iam.principal("x@demo-project.iam.gserviceaccount.com").await.unwrap_err().code(),
         Code::NotFound
     );
-    assert_eq!(world.iam.principal("nonsense").unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(world.iam.principal("nonsense").await.unwrap_err().code(), Code::InvalidArgument);
 }

@@ -5,6 +5,9 @@
 //! - `credentials`: tokens issued, checked, delegated, ended
 //! - `web`: OAuth's endpoints and the metadata server
 
+// Helpers of tests are tests too.
+#![allow(clippy::unwrap_used)]
+
 mod accounts;
 mod credentials;
 mod policies;

@@ -203,7 +203,7 @@ async fn a_new_account_under_an_old_address_has_nothing() {
     let delete = admin::DeleteServiceAccountRequest { name: first.name.clone() };
     world.call(world.owner(), DELETE_SERVICE_ACCOUNT, delete.clone()).await.unwrap();
     let gone = format!("deleted:{member}?uid={}", first.unique_id);
-    assert_eq!(world.iam.get(&project(), 1).unwrap().bindings[0].members, [gone.clone()]);
+    assert_eq!(world.iam.get(&project(), 1).unwrap().bindings[0].members, std::slice::from_ref(&gone));
 
     world.account("my-app-sa").await;
     assert!(!world.allows(&machine(APP), "secretmanager.secrets.get", &secret()));

@@ -188,6 +188,18 @@ async fn the_endpoints_that_libraries_look_up_are_there() {
     assert_eq!(discovery["jwks_uri"], "https://www.googleapis.com/oauth2/v3/certs");
     let (_, keys) = ask(&world, Method::GET, "/oauth2/v3/certs", "", b"", None).await;
     assert_eq!((keys["keys"][0]["kty"].as_str(), keys["keys"][0]["e"].as_str()), (Some("RSA"), Some("AQAB")));
+    let (_, certificates) = ask(&world, Method::GET, "/oauth2/v1/certs", "", b"", None).await;
+    let id = keys["keys"][0]["kid"].as_str().unwrap();
+    assert!(certificates[id].as_str().unwrap().starts_with("-----BEGIN CERTIFICATE-----\n"));
+    let account = world.account("my-app-sa").await;
+    let (_, name) = Key::make(&world, &account).await;
+    let id = name.rsplit('/').next().unwrap();
+    let path = format!("/robot/v1/metadata/x509/{}", APP.replace('@', "%40"));
+    let (_, certificates) = ask(&world, Method::GET, &path, "", b"", None).await;
+    assert!(certificates[id].is_string());
+    let path = format!("/service_accounts/v1/jwk/{APP}");
+    let (_, keys) = ask(&world, Method::GET, &path, "", b"", None).await;
+    assert_eq!(keys["keys"][0]["kid"], id);
     let (status, answer) = post(&world, "/token", &[("grant_type", "password")]).await;
     assert_eq!((status, answer["error"].as_str()), (StatusCode::BAD_REQUEST, Some("unsupported_grant_type")));
     let headers = HeaderMap::new();

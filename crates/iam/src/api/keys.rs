@@ -61,7 +61,7 @@ async fn get(iam: Arc<Iam>, _: Caller, request: GetServiceAccountKeyRequest) -> 
             answer.public_key_data = pem.into_bytes().into();
         }
         ServiceAccountPublicKeyType::TypeX509PemFile => {
-            return Err(Error::unimplemented("haar gives public keys as TYPE_RAW_PUBLIC_KEY only."));
+            answer.public_key_data = key.certificate.into_bytes().into()
         }
     }
     Ok(answer)

@@ -3,7 +3,7 @@
 //! `oauth2.googleapis.com`, `www.googleapis.com/oauth2`, `accounts.google.com` and `openidconnect.googleapis.com`
 //! share their paths here, since no path means two things. Errors have OAuth's form, in Google's words.
 //!
-//! Left out: the authorization page and its codes; X.509 certificates of keys (JSON Web Keys say the same).
+//! Left out: the authorization page and its codes.
 
 pub(crate) mod form;
 mod info;
@@ -60,15 +60,25 @@ impl Iam {
             "/oauth2/v1/userinfo" | "/oauth2/v2/userinfo" | "/userinfo/v2/me" => {
                 self.user_info(&request, info::Version::Two)
             }
-            "/oauth2/v3/certs" => self.certs().await,
+            "/oauth2/v3/certs" => self.certs(Keys::Jwk).await,
+            "/oauth2/v1/certs" => self.certs(Keys::X509).await,
             "/.well-known/openid-configuration" => answer(StatusCode::OK, &discovery()),
             path => self.account_certs(path)?,
         })
     }
 
-    async fn certs(&self) -> Response<Bytes> {
-        match self.issuer().await {
-            Ok(signer) => cached(&json!({"keys": [signer.public().jwk(signer.id())]})),
+    async fn certs(&self, form: Keys) -> Response<Bytes> {
+        let shown = async {
+            let signer = self.issuer().await?;
+            Ok::<_, kernel::Error>(match form {
+                Keys::Jwk => json!({"keys": [signer.public().jwk(signer.id())]}),
+                Keys::X509 => {
+                    json!({(signer.id()): signer.certificate("federated-signon.system.gserviceaccount.com")?})
+                }
+            })
+        };
+        match shown.await {
+            Ok(keys) => cached(&keys),
             Err(error) => {
                 tracing::error!("no signing key: {error:?}");
                 refuse(StatusCode::INTERNAL_SERVER_ERROR, "internal_failure", "Internal error encountered.")
@@ -78,17 +88,36 @@ impl Iam {
 
     /// The public keys of a service account, for whoever checks what it signed.
     fn account_certs(&self, path: &str) -> Option<Response<Bytes>> {
-        let prefixes =
-            ["/service_accounts/v1/jwk/", "/service_accounts/v1/metadata/jwk/", "/robot/v1/metadata/jwk/"];
-        let name = prefixes.iter().find_map(|prefix| path.strip_prefix(prefix))?;
+        let (form, name) =
+            ACCOUNT_KEYS.iter().find_map(|(prefix, form)| Some((form, path.strip_prefix(prefix)?)))?;
         let Some(account) = self.find_account(&form::decode(name.as_bytes())) else {
             return Some(refuse(StatusCode::NOT_FOUND, "not_found", "Unknown service account"));
         };
         let keys = self.keys_of(&account.unique_id);
-        let shown = keys.iter().filter(|key| !key.disabled).map(|key| public(key).jwk(&key.id));
-        Some(cached(&json!({"keys": shown.collect::<Vec<_>>()})))
+        let usable = keys.iter().filter(|key| !key.disabled);
+        Some(cached(&match form {
+            Keys::Jwk => json!({"keys": usable.map(|key| public(key).jwk(&key.id)).collect::<Vec<_>>()}),
+            Keys::X509 => usable.map(|key| (key.id.clone(), Value::from(key.certificate.as_str()))).collect(),
+        }))
     }
 }
+
+/// How public keys are shown.
+#[derive(Clone, Copy)]
+enum Keys {
+    /// As a JSON Web Key set.
+    Jwk,
+    /// As certificates by key id.
+    X509,
+}
+
+/// Where the public keys of a service account are found.
+const ACCOUNT_KEYS: [(&str, Keys); 4] = [
+    ("/service_accounts/v1/jwk/", Keys::Jwk),
+    ("/service_accounts/v1/metadata/jwk/", Keys::Jwk),
+    ("/service_accounts/v1/metadata/x509/", Keys::X509),
+    ("/robot/v1/metadata/x509/", Keys::X509),
+];
 
 /// <https://openid.net/specs/openid-connect-discovery-1_0.html>
 fn discovery() -> Value {
