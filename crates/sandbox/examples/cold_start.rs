@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sandbox::spec::{Limits, Listen, Protocol};
-use sandbox::{Config, Sandbox, Spec};
+use sandbox::{Config, Isolation, Sandbox, Spec};
 use tokio::io::AsyncReadExt;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
@@ -54,6 +54,7 @@ async fn measure(home: &Path, layers: &[PathBuf], rounds: usize) -> Outcome<()> 
             data_id: format!("bench-{id}-{}", std::process::id()),
             layers: layer.into(),
             warm,
+            isolation: Isolation::Best,
         })
     };
     let (warm, cold) = (open(2, "warm")?, open(0, "cold")?);

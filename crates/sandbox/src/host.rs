@@ -11,7 +11,7 @@ use crate::cgroup::{Cgroups, Groups};
 use crate::error::{Error, Result, Step};
 use crate::mapping::Mapping;
 use crate::spec::Limits;
-use crate::wire::{self, FromInit, ToInit};
+use crate::wire::{self, FromInit, ToInit, Walls};
 use crate::zygote::{self, Zygote};
 
 /// What instances can be on this host.
@@ -55,12 +55,16 @@ pub fn probe(data_id: &str, layers: &Path) -> Result<Host> {
             Err(error) => reasons.push(format!("{}: {error}", describe(&mapping))),
         }
     }
+    Ok(plain(&format!("this machine allows no user namespaces ({})", reasons.join("; "))))
+}
+
+/// A host whose instances have no walls, and why.
+pub(crate) fn plain(reason: &str) -> Host {
     let sentence = format!(
-        "Instances run as plain processes, with nothing between them and this machine, since it allows no user \
-         namespaces ({}).",
-        reasons.join("; ")
+        "INSTANCES ARE NOT ISOLATED: they run as plain processes of this user, with nothing between them and this \
+         machine, since {reason}."
     );
-    Ok(Host { level: Level::Process, sentence, mapping: Mapping::Single, groups: None })
+    Host { level: Level::Process, sentence, mapping: Mapping::Single, groups: None }
 }
 
 fn describe(mapping: &Mapping) -> &'static str {
@@ -73,7 +77,7 @@ fn describe(mapping: &Mapping) -> &'static str {
 }
 
 fn try_mapping(zygote: &Zygote, mapping: &Mapping, layers: &Path) -> Result<()> {
-    let warm = zygote.fork(None)?.raise(mapping)?;
+    let warm = zygote.fork(Walls::Namespaces, None)?.raise(mapping)?;
     if let Some(translation) = &warm.mapped.translation {
         translation.try_show(layers).step("translate owners")?;
     }

@@ -40,5 +40,5 @@ pub use cgroup::{Cgroups, Usage};
 pub use error::{Error, Kind, Result};
 pub use host::{Host, Level};
 pub use instance::{Ending, Exit, Instance, Listener};
-pub use runtime::{Config, Sandbox, sweep};
+pub use runtime::{Config, Isolation, Sandbox, sweep};
 pub use spec::Spec;

@@ -79,7 +79,10 @@ impl Mapping {
         let own = |groups| Ok(Mapped { groups, translation: None });
         match self {
             Mapping::Range => {
-                let root = FIRST + NEXT.fetch_add(1, Ordering::Relaxed) % RANGES * IDS;
+                // Begun at another place by each process, so that haars side by side seldom share one.
+                let number =
+                    NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(std::process::id().wrapping_mul(97));
+                let root = FIRST + number % RANGES * IDS;
                 write_maps(process, &format!("0 {root} {IDS}"), &format!("0 {root} {IDS}"))?;
                 let namespace = open(process, "ns/user", OFlags::RDONLY)?;
                 Ok(Mapped { groups: SetGroups::Allowed, translation: Some(Translation { namespace, root }) })

@@ -15,7 +15,8 @@ use crate::cgroup::Groups;
 use crate::error::{Error, Result, Step};
 use crate::host::{self, Host, Level};
 use crate::instance::{self, Instance};
-use crate::spec::Spec;
+use crate::spec::{Spec, Writable};
+use crate::wire::Walls;
 use crate::zygote::{self, Warm, Zygote};
 
 /// How many keepers may be raised at once: more would only wait for each other.
@@ -29,8 +30,20 @@ pub struct Config {
     pub data_id: String,
     /// An existing directory on the filesystem where layers are.
     pub layers: PathBuf,
+    /// Whether instances may go without walls.
+    pub isolation: Isolation,
     /// How many instances are prepared before they are asked for. Each costs two small processes.
     pub warm: usize,
+}
+
+/// Whether instances may go without walls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// As much as the host allows; [`Level::Process`] where it allows none.
+    #[default]
+    Best,
+    /// None, whatever the host allows.
+    None,
 }
 
 /// Runs instances. Cheap to clone; when the last clone and the last instance are gone, so is everything it made.
@@ -75,7 +88,13 @@ impl Sandbox {
     /// Sweeps, probes the host and starts the helper. Blocks for some milliseconds.
     pub fn open(config: Config) -> Result<Sandbox> {
         sweep(&config.data_id)?;
-        let host = host::probe(&config.data_id, &config.layers)?;
+        let host = match config.isolation {
+            Isolation::Best => host::probe(&config.data_id, &config.layers)?,
+            Isolation::None => host::plain("it was asked for"),
+        };
+        if host.level == Level::Process {
+            tracing::warn!("{}", host.sentence);
+        }
         let zygote = start_zygote(&host)?;
         let inner = Inner {
             config,
@@ -105,13 +124,16 @@ impl Sandbox {
 
     /// Starts an instance and returns when its program runs.
     ///
+    /// At [`Level::Process`] the program is executed where it lies in the layers, as haar's user. There are no volumes,
+    /// files or listeners, and a port is one of the host's: give each instance its own.
+    ///
     /// # Errors
     /// By [`Kind`](crate::Kind): what is wrong with the spec or its program, or what the host could not do. Nothing is
     /// left behind.
-    pub async fn start(&self, spec: Spec) -> Result<Instance> {
+    pub async fn start(&self, mut spec: Spec) -> Result<Instance> {
         spec.check()?;
         if self.inner.host.level == Level::Process {
-            return Err(Error::host(self.inner.host.sentence.clone()));
+            spec = without_walls(spec);
         }
         let waiting = self.inner.lock_warm().pop();
         let warm = match waiting {
@@ -152,6 +174,13 @@ impl Inner {
         self.warm.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn walls(&self) -> Walls {
+        match self.host.level {
+            Level::Process => Walls::None,
+            Level::Root { .. } | Level::UserNamespaces { .. } => Walls::Namespaces,
+        }
+    }
+
     fn raise(&self) -> Result<Warm> {
         let group = self.host.groups.as_ref().map(|groups| {
             let number = self.next_group.fetch_add(1, Ordering::Relaxed);
@@ -163,7 +192,7 @@ impl Inner {
             if !zygote.is_alive() {
                 *zygote = start_zygote(&self.host)?;
             }
-            zygote.fork(group)?
+            zygote.fork(self.walls(), group)?
         };
         birth.raise(&self.host.mapping)
     }
@@ -176,6 +205,11 @@ impl Drop for Inner {
             zygote::discard(group);
         }
     }
+}
+
+/// What of a spec can be had in a plain process.
+fn without_walls(spec: Spec) -> Spec {
+    Spec { writable: Writable::Memory, mounts: Vec::new(), files: Vec::new(), listen: Vec::new(), ..spec }
 }
 
 fn start_zygote(host: &Host) -> Result<Zygote> {

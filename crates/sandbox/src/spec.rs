@@ -25,7 +25,8 @@ pub struct Spec {
     /// A name for the log.
     pub id: String,
     /// Directories of the host, the lowest layer first. A whiteout is a character device 0:0, and a directory that
-    /// hides those below carries `user.overlay.opaque=y`.
+    /// hides those below carries `user.overlay.opaque=y`; whoever unpacks an image must let no other attribute of that
+    /// kind through.
     pub layers: Vec<PathBuf>,
     /// An empty directory of the host that is this instance's alone; its content is removed when the instance ends.
     pub scratch: PathBuf,
@@ -189,7 +190,7 @@ pub enum MountKind {
 pub enum Access {
     /// Not.
     ReadOnly,
-    /// Yes.
+    /// Yes. What root inside writes is root's outside: keep the source where no other user can reach it.
     ReadWrite,
 }
 

@@ -32,7 +32,16 @@ pub(crate) enum ToZygote {
     /// Which control groups to clear away when haar is gone: those whose names begin with `prefix`.
     Hello { groups: crate::cgroup::Groups, prefix: String },
     /// Make a keeper.
-    Fork,
+    Fork { walls: Walls },
+}
+
+/// What an instance is kept in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Walls {
+    /// Namespaces, and all that goes with them.
+    Namespaces,
+    /// Nothing: it is a process like any other of the same user.
+    None,
 }
 
 /// From the zygote.

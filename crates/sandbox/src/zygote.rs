@@ -15,7 +15,7 @@ use crate::cgroup::{Cgroup, Groups};
 use crate::error::{Error, Result, Step};
 use crate::helper;
 use crate::mapping::{Mapped, Mapping};
-use crate::wire::{self, FromInit, FromKeeper, FromZygote, ToKeeper, ToZygote};
+use crate::wire::{self, FromInit, FromKeeper, FromZygote, SetGroups, ToKeeper, ToZygote, Walls};
 
 /// How long a helper may take for a step before it counts as stuck.
 const STEP_TIME: Duration = Duration::from_secs(10);
@@ -59,17 +59,17 @@ impl Zygote {
     }
 
     /// Makes a keeper, whose init will join `group`.
-    pub(crate) fn fork(&self, group: Option<Box<dyn Cgroup>>) -> Result<Birth> {
+    pub(crate) fn fork(&self, walls: Walls, group: Option<Box<dyn Cgroup>>) -> Result<Birth> {
         let procs = group.as_ref().map_or(Ok(Vec::new()), |group| group.procs()).step("control group")?;
         let procs: Vec<_> = procs.iter().map(AsFd::as_fd).collect();
-        wire::send(self.socket()?, &ToZygote::Fork, &procs).step("helper")?;
+        wire::send(self.socket()?, &ToZygote::Fork { walls }, &procs).step("helper")?;
         match next(self.socket()?)? {
             (FromZygote::Forked, fds) => {
                 let mut fds = fds.into_iter();
                 let (Some(keeper), Some(init)) = (fds.next(), fds.next()) else {
                     return Err(Error::host("the helper sent no sockets"));
                 };
-                Ok(Birth { keeper, init, group })
+                Ok(Birth { keeper, init, walls, group })
             }
             (FromZygote::Failed(error), _) => Err(error),
         }
@@ -101,15 +101,16 @@ impl Drop for Zygote {
 pub(crate) struct Birth {
     keeper: OwnedFd,
     init: OwnedFd,
+    walls: Walls,
     group: Option<Box<dyn Cgroup>>,
 }
 
 impl Birth {
     /// Sees it through until only the spec is missing.
     pub(crate) fn raise(self, mapping: &Mapping) -> Result<Warm> {
-        let Birth { keeper, init, group } = self;
-        let raised = raise(&keeper, &init, mapping);
-        match raised {
+        let Birth { keeper, init, walls, group } = self;
+        let mapping = (walls == Walls::Namespaces).then_some(mapping);
+        match raise(&keeper, &init, mapping) {
             Ok((mapped, init_pid)) => Ok(Warm { keeper, init, init_pid, mapped, group }),
             Err(error) => {
                 drop((keeper, init));
@@ -120,18 +121,13 @@ impl Birth {
     }
 }
 
-fn raise(keeper: &OwnedFd, init: &OwnedFd, mapping: &Mapping) -> Result<(Mapped, i32)> {
+fn raise(keeper: &OwnedFd, init: &OwnedFd, mapping: Option<&Mapping>) -> Result<(Mapped, i32)> {
     limit_time(keeper).step("socket")?;
     limit_time(init).step("socket")?;
-    let mapped = match next(keeper)? {
-        (FromKeeper::Unshared, fds) => {
-            let process = fds.into_iter().next().ok_or_else(|| Error::host("a keeper without a process"))?;
-            mapping.apply(&process).step("map ids")?
-        }
-        (FromKeeper::Failed(error), _) => return Err(error),
-        (other, _) => return Err(unexpected(&other)),
+    let mapped = match mapping {
+        Some(mapping) => map(keeper, mapping)?,
+        None => Mapped { groups: SetGroups::Denied, translation: None },
     };
-    wire::send(keeper, &ToKeeper::Mapped { groups: mapped.groups }, &[]).step("helper")?;
     let pid = match next(keeper)? {
         (FromKeeper::Ready { init }, _) => init,
         (FromKeeper::Failed(error), _) => return Err(error),
@@ -142,6 +138,19 @@ fn raise(keeper: &OwnedFd, init: &OwnedFd, mapping: &Mapping) -> Result<(Mapped,
         (FromInit::Failed(error), _) => Err(error),
         (other, _) => Err(unexpected(&other)),
     }
+}
+
+fn map(keeper: &OwnedFd, mapping: &Mapping) -> Result<Mapped> {
+    let mapped = match next(keeper)? {
+        (FromKeeper::Unshared, fds) => {
+            let process = fds.into_iter().next().ok_or_else(|| Error::host("a keeper without a process"))?;
+            mapping.apply(&process).step("map ids")?
+        }
+        (FromKeeper::Failed(error), _) => return Err(error),
+        (other, _) => return Err(unexpected(&other)),
+    };
+    wire::send(keeper, &ToKeeper::Mapped { groups: mapped.groups }, &[]).step("helper")?;
+    Ok(mapped)
 }
 
 pub(crate) fn unexpected(message: &impl std::fmt::Debug) -> Error {

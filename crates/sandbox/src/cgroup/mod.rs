@@ -82,6 +82,10 @@ impl Groups {
             None => Groups::V2 { parent: v2::find(&own, &mounts, data_id)? },
         };
         groups.make_parents()?;
+        if let Groups::V2 { parent } = &groups {
+            // A dead haar may have left the directory, but not us in our leaf.
+            v2::delegate(parent)?;
+        }
         Ok(groups)
     }
 

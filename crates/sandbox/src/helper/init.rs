@@ -25,7 +25,7 @@ use crate::wire::{self, FromInit, Order, SetGroups, ToInit};
 
 /// Signals that a program may be sent through its init, besides its children's end. Those that a fault raises and
 /// those that stop are not among them.
-const PASSED_ON: [i32; 8] = [
+pub(super) const PASSED_ON: [i32; 8] = [
     libc::SIGHUP,
     libc::SIGINT,
     libc::SIGQUIT,
@@ -98,8 +98,8 @@ fn become_instance(haar: &OwnedFd, warm: Warm, fds: Vec<OwnedFd>, groups: SetGro
     root::enter(&order, fds.collect(), furniture)?;
     let Order { spec, .. } = order;
     rustix::system::sethostname(spec.hostname.as_bytes()).step("host name")?;
-    let program = Program::prepare(&spec, groups)?;
-    let main = program.start(haar, &filter)?;
+    let program = prepare(&spec, groups)?;
+    let main = program.start(haar, Some(&filter))?;
     drop((program, spec));
     confine::bound()?;
     confine::drop_capabilities(Keep::Nothing)?;
@@ -107,9 +107,19 @@ fn become_instance(haar: &OwnedFd, warm: Warm, fds: Vec<OwnedFd>, groups: SetGro
     watch(haar, &signals, main)
 }
 
+fn prepare(spec: &Spec, groups: SetGroups) -> Result<Program> {
+    let user = match groups {
+        SetGroups::Allowed => user::find(&spec.user)?,
+        // There is only root, who outside is the user that runs haar.
+        SetGroups::Denied => User::default(),
+    };
+    std::fs::create_dir_all(&spec.cwd).step(format_args!("working directory {}", spec.cwd))?;
+    Program::new(spec, user, groups, candidates(spec)?, spec.cwd.clone())
+}
+
 /// Everything that is needed to execute, made before the fork: after it nothing should be able to fail that could
 /// have failed before.
-struct Program {
+pub(super) struct Program {
     paths: Vec<CString>,
     argv: Vec<CString>,
     env: Vec<CString>,
@@ -120,26 +130,26 @@ struct Program {
 }
 
 impl Program {
-    fn prepare(spec: &Spec, groups: SetGroups) -> Result<Program> {
-        let user = match groups {
-            SetGroups::Allowed => user::find(&spec.user)?,
-            // There is only root, who outside is the user that runs haar.
-            SetGroups::Denied => User::default(),
-        };
-        std::fs::create_dir_all(&spec.cwd).step(format_args!("working directory {}", spec.cwd))?;
+    pub(super) fn new(
+        spec: &Spec,
+        user: User,
+        groups: SetGroups,
+        paths: Vec<CString>,
+        cwd: String,
+    ) -> Result<Program> {
         Ok(Program {
-            paths: candidates(spec)?,
+            paths,
             argv: spec.argv.iter().map(|word| c_string(word)).collect::<Result<_>>()?,
             env: spec.env.iter().map(|(k, v)| c_string(&format!("{k}={v}"))).collect::<Result<_>>()?,
-            cwd: spec.cwd.clone(),
+            cwd,
             user,
             pids: spec.limits.pids,
             groups,
         })
     }
 
-    /// Forks and executes; returns once the program runs.
-    fn start(&self, haar: &OwnedFd, filter: &BpfProgram) -> Result<Pid> {
+    /// Forks and executes, behind walls if there is a filter; returns once the program runs.
+    pub(super) fn start(&self, haar: &OwnedFd, filter: Option<&BpfProgram>) -> Result<Pid> {
         let (out, out_end) = pipe(&self.user)?;
         let (err, err_end) = pipe(&self.user)?;
         let (report, report_end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).step("pipe")?;
@@ -159,23 +169,33 @@ impl Program {
         }
     }
 
-    /// In the child: becomes the program. Privileges go in the order in which each can still be given up.
-    fn execute(&self, out: &OwnedFd, err: &OwnedFd, filter: &BpfProgram) -> Result<std::convert::Infallible> {
+    /// In the child: becomes the program.
+    fn execute(
+        &self,
+        out: &OwnedFd,
+        err: &OwnedFd,
+        filter: Option<&BpfProgram>,
+    ) -> Result<std::convert::Infallible> {
         // The instance's own, so that not even this is a file of the host's.
         let null = std::fs::File::open("/dev/null").step("standard input")?;
         sys::redirect(&null.into(), 0).step("standard input")?;
         sys::redirect(out, 1).step("standard output")?;
         sys::redirect(err, 2).step("standard error")?;
         sys::cloexec_from(3);
-        let _ = rustix::process::setsid();
         rustix::process::chdir(self.cwd.as_str()).step(format_args!("working directory {}", self.cwd))?;
+        sys::reset_signals();
+        filter.map_or(Ok(()), |filter| self.confine(filter))?;
+        self.exec()
+    }
+
+    /// Gives up privileges, in the order in which each can still be given up.
+    fn confine(&self, filter: &BpfProgram) -> Result<()> {
+        let _ = rustix::process::setsid();
         confine::limit(self.pids)?;
         confine::bound()?;
         self.become_user().step("change of user")?;
         confine::drop_capabilities(if self.user.uid == 0 { Keep::Usual } else { Keep::Nothing })?;
-        sys::reset_signals();
-        confine::filter(filter)?;
-        self.exec()
+        confine::filter(filter)
     }
 
     fn become_user(&self) -> std::io::Result<()> {
@@ -212,7 +232,7 @@ impl Program {
 }
 
 /// Where the program may be.
-fn candidates(spec: &Spec) -> Result<Vec<CString>> {
+pub(super) fn candidates(spec: &Spec) -> Result<Vec<CString>> {
     let name = spec.argv.first().map_or("", String::as_str);
     if name.contains('/') {
         return Ok(vec![c_string(name)?]);
@@ -221,7 +241,7 @@ fn candidates(spec: &Spec) -> Result<Vec<CString>> {
     path.split(':').map(|directory| c_string(&format!("{directory}/{name}"))).collect()
 }
 
-fn c_string(text: &str) -> Result<CString> {
+pub(super) fn c_string(text: &str) -> Result<CString> {
     CString::new(text).map_err(|_| Error::invalid("a NUL byte in argv or env"))
 }
 
@@ -245,7 +265,7 @@ fn read_report(report: OwnedFd) -> Result<()> {
 }
 
 /// Passes signals on and reaps until the main process has ended.
-fn watch(haar: &OwnedFd, signals: &OwnedFd, main: Pid) -> Result<()> {
+pub(super) fn watch(haar: &OwnedFd, signals: &OwnedFd, main: Pid) -> Result<()> {
     loop {
         let mut fds = [PollFd::new(haar, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
         let _ = rustix::event::poll(&mut fds, None);

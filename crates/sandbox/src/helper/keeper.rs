@@ -9,17 +9,18 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{DumpableBehavior, Pid, PidfdFlags, Signal, WaitOptions};
 use rustix::thread::{Gid, Uid, UnshareFlags};
 
-use super::{init, netlink};
+use super::{init, netlink, plain};
 use crate::error::{Error, Result, Step};
 use crate::spec::{Listen, Protocol};
 use crate::sys::{self, Forked};
-use crate::wire::{self, Family, FromKeeper, SetGroups, ToKeeper};
+use crate::wire::{self, Family, FromKeeper, SetGroups, ToKeeper, Walls};
 
 /// How many connections may wait for a listener of ours to be accepted.
 const BACKLOG: i32 = 1024;
 
 struct Keeper {
     haar: OwnedFd,
+    walls: Walls,
     init: Pid,
     /// Readable when the init has ended.
     ended: OwnedFd,
@@ -28,16 +29,24 @@ struct Keeper {
 
 /// Runs as the keeper. `socket` is the init's, by which haar will speak with it; `procs` are the control groups that
 /// the init joins.
-pub(super) fn run(haar: OwnedFd, socket: OwnedFd, procs: Vec<OwnedFd>) -> ! {
+pub(super) fn run(haar: OwnedFd, socket: OwnedFd, procs: Vec<OwnedFd>, walls: Walls) -> ! {
     super::name(c"haar-keeper");
-    match prepare(&haar).and_then(|groups| Ok((groups, start_init(&haar)?))) {
-        Ok((groups, None)) => {
+    let prepared = match walls {
+        Walls::Namespaces => prepare(&haar).map(Some),
+        Walls::None => Ok(None),
+    };
+    match prepared.and_then(|groups| Ok((groups, start_init(&haar, walls)?))) {
+        Ok((Some(groups), None)) => {
             drop(haar);
             init::run(socket, procs, groups)
         }
+        Ok((None, None)) => {
+            drop(haar);
+            plain::run(socket, procs)
+        }
         Ok((_, Some((init, ended)))) => {
             drop((socket, procs));
-            Keeper { haar, init, ended, scratch: None }.serve()
+            Keeper { haar, walls, init, ended, scratch: None }.serve()
         }
         Err(error) => {
             let _ = wire::send(&haar, &FromKeeper::Failed(error), &[]);
@@ -83,9 +92,13 @@ fn become_root(groups: SetGroups) -> io::Result<()> {
     Ok(rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)?)
 }
 
-/// Forks process 1 of a new process namespace. In the new process there is nothing to return.
-fn start_init(haar: &OwnedFd) -> Result<Option<(Pid, OwnedFd)>> {
-    let pid = match sys::fork(libc::CLONE_NEWPID).step("new process namespace")? {
+/// Forks the init, as process 1 of a new process namespace if there are to be walls. In the new process there is nothing to return.
+fn start_init(haar: &OwnedFd, walls: Walls) -> Result<Option<(Pid, OwnedFd)>> {
+    let flags = match walls {
+        Walls::Namespaces => libc::CLONE_NEWPID,
+        Walls::None => 0,
+    };
+    let pid = match sys::fork(flags).step("fork an init")? {
         Forked::Child => return Ok(None),
         Forked::Parent(pid) => pid,
     };
@@ -119,10 +132,7 @@ impl Keeper {
             Ok(Some((ToKeeper::Sockets { count, family }, _))) => self.make_sockets(count, family),
             Ok(Some((ToKeeper::Kill | ToKeeper::Mapped { .. }, _))) => self.kill(),
             // Without haar there is nobody to serve.
-            Ok(None) | Err(_) => {
-                let _ = self.kill();
-                self.finish()
-            }
+            Ok(None) | Err(_) => self.finish(),
         };
         if let Err(error) = done {
             let _ = wire::send(&self.haar, &FromKeeper::Failed(error), &[]);
@@ -131,7 +141,11 @@ impl Keeper {
 
     fn kill(&self) -> Result<()> {
         // The id cannot have been given to another: it is kept until we wait for it.
-        rustix::process::kill_process(self.init, Signal::KILL).step("kill")
+        match self.walls {
+            Walls::Namespaces => rustix::process::kill_process(self.init, Signal::KILL).step("kill"),
+            // Without a namespace to end, whoever has not left the init's group.
+            Walls::None => rustix::process::kill_process_group(self.init, Signal::KILL).step("kill"),
+        }
     }
 
     fn listen(&self, list: &[Listen]) -> Result<()> {
@@ -150,6 +164,7 @@ impl Keeper {
 
     /// Waits for the init, whose end the kernel delays until every process of the instance is gone, and tidies up.
     fn finish(&mut self) -> ! {
+        let _ = self.kill();
         let _ = rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(self.init), WaitOptions::empty()));
         if let Some(scratch) = self.scratch.take() {
             empty(&scratch);

@@ -18,6 +18,7 @@ mod confine;
 mod init;
 mod keeper;
 mod netlink;
+mod plain;
 mod root;
 mod staging;
 mod user;
@@ -32,7 +33,7 @@ use rustix::process::WaitOptions;
 use crate::cgroup::Groups;
 use crate::error::{Error, Step};
 use crate::sys::{self, Forked};
-use crate::wire::{self, FromZygote, ToZygote};
+use crate::wire::{self, FromZygote, ToZygote, Walls};
 
 /// The name under which the program is executed to be a helper.
 pub(crate) const NAME: &str = "haar-sandbox";
@@ -71,8 +72,8 @@ fn zygote() -> Result<(), Error> {
         }
         match wire::receive::<ToZygote>(&haar).step("receive")? {
             Some((ToZygote::Hello { groups: given, prefix }, _)) => groups = Some((given, prefix)),
-            Some((ToZygote::Fork, procs)) => {
-                if let Some(newborn) = fork_keeper(&haar, procs)? {
+            Some((ToZygote::Fork { walls }, procs)) => {
+                if let Some(newborn) = fork_keeper(&haar, procs, walls)? {
                     // Nothing of the zygote's is the keeper's to hold: an open copy would hide that haar is gone.
                     drop((haar, ended));
                     newborn.run()
@@ -128,20 +129,21 @@ struct Newborn {
     haar: OwnedFd,
     init: OwnedFd,
     procs: Vec<OwnedFd>,
+    walls: Walls,
 }
 
 impl Newborn {
     fn run(self) -> ! {
-        keeper::run(self.haar, self.init, self.procs)
+        keeper::run(self.haar, self.init, self.procs, self.walls)
     }
 }
 
 /// Forks; in the new process, returns what it needs to become a keeper.
-fn fork_keeper(haar: &OwnedFd, procs: Vec<OwnedFd>) -> Result<Option<Newborn>, Error> {
+fn fork_keeper(haar: &OwnedFd, procs: Vec<OwnedFd>, walls: Walls) -> Result<Option<Newborn>, Error> {
     let (keeper_here, keeper_there) = wire::pair().step("socket pair")?;
     let (init_here, init_there) = wire::pair().step("socket pair")?;
     let answer = match sys::fork(0) {
-        Ok(Forked::Child) => return Ok(Some(Newborn { haar: keeper_here, init: init_here, procs })),
+        Ok(Forked::Child) => return Ok(Some(Newborn { haar: keeper_here, init: init_here, procs, walls })),
         Ok(Forked::Parent(_)) => {
             wire::send(haar, &FromZygote::Forked, &[keeper_there.as_fd(), init_there.as_fd()])
         }

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use sandbox::spec::InsideFile;
-use sandbox::{Config, Ending, Kind, Level, Sandbox};
-use tokio::io::AsyncReadExt;
+use sandbox::{Config, Ending, Isolation, Kind, Level, Sandbox};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt};
 
-use crate::world::{World, make_base, run_on, spec_on};
+use crate::world::{World, make_base, run_on, set_mode, spec_on};
 
 pub(crate) async fn a_program_says_hello_on_both_outputs(world: &World) {
     let said = world.run(world.shell("cat && echo hello; echo oops >&2")).await;
@@ -122,7 +122,8 @@ pub(crate) fn say_hello_by(words: &[String]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let home = tempfile::tempdir().unwrap();
     make_base(home.path());
-    let config = Config { data_id: words[0].clone(), layers: home.path().into(), warm: 0 };
+    let config =
+        Config { data_id: words[0].clone(), layers: home.path().into(), warm: 0, isolation: Isolation::Best };
     runtime.block_on(async {
         let sandbox = Sandbox::open(config).unwrap();
         if sandbox.host().level == Level::Process {
@@ -135,4 +136,29 @@ pub(crate) fn say_hello_by(words: &[String]) {
         let said = run_on(&sandbox, spec).await;
         println!("{:?}\n{}{}", sandbox.host().level, said.out, said.err);
     });
+}
+
+pub(crate) async fn without_walls_a_program_still_lives_and_dies_with_us(world: &World) {
+    let layer = world.directory("plain");
+    std::fs::write(
+        layer.join("run"),
+        "#!/bin/sh\necho $GREETING; trap 'exit 3' TERM; sleep 600 & echo $!; wait\n",
+    )
+    .unwrap();
+    set_mode(&layer.join("run"), 0o755);
+    let data_id = format!("{}-plain", world.data_id);
+    let config = Config { data_id, layers: layer.clone(), warm: 1, isolation: Isolation::None };
+    let sandbox = Sandbox::open(config).unwrap();
+    assert!(sandbox.host().sentence.starts_with("INSTANCES ARE NOT ISOLATED"));
+    let mut spec = spec_on(&layer, &["run"]);
+    spec.env = vec![("GREETING".into(), "hello".into()), ("PATH".into(), "/bin:/".into())];
+    let mut instance = sandbox.start(spec.clone()).await.unwrap();
+    let mut lines = tokio::io::BufReader::new(instance.take_stdout().unwrap()).lines();
+    assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("hello"));
+    let child = format!("/proc/{}", lines.next_line().await.unwrap().unwrap());
+    assert!(std::path::Path::new(&child).exists());
+    assert_eq!(instance.stop(Duration::from_secs(5)).await.how, Ending::Code(3));
+    crate::traces::eventually("what it started ends too", || !std::path::Path::new(&child).exists()).await;
+    spec.argv = vec!["sh".into()];
+    assert_eq!(sandbox.start(spec).await.err().map(|error| error.kind), Some(Kind::NotFound));
 }

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sandbox::spec::Writable;
-use sandbox::{Config, Sandbox};
+use sandbox::{Config, Isolation, Sandbox};
 
 use crate::world::{World, spec_on};
 
@@ -65,7 +65,12 @@ pub(crate) async fn a_scratch_directory_is_empty_afterwards(world: &World) {
 pub(crate) fn be_a_parent(words: &[String]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let config = Config { data_id: words[0].clone(), layers: words[1].clone().into(), warm: 1 };
+        let config = Config {
+            data_id: words[0].clone(),
+            layers: words[1].clone().into(),
+            warm: 1,
+            isolation: Isolation::Best,
+        };
         let sandbox = Sandbox::open(config).unwrap();
         sandbox.prepare().await.unwrap();
         let mut spec = spec_on(words[1].as_ref(), &["sh", "-c", "echo x > /file; sleep 600"]);
@@ -143,4 +148,24 @@ pub(crate) async fn it_works_without_root_too(world: &World) {
     }
     assert!(out.starts_with("UserNamespaces"), "{out}{}", String::from_utf8_lossy(&output.stderr));
     assert!(out.contains("\n0\nwrote\nCapEff:\t00000000800405fb"), "{out}");
+}
+
+pub(crate) async fn a_killed_helper_is_replaced(world: &World) {
+    let before = world.start(world.shell("sleep 60")).await;
+    let me = std::process::id();
+    let children = std::fs::read_to_string(format!("/proc/{me}/task/{me}/children")).unwrap();
+    for pid in children.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        if name.trim() == "haar-zygote" {
+            let pid = rustix::process::Pid::from_raw(pid).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        }
+    }
+    // One may have been prepared before; the next cannot have been.
+    for _ in 0..3 {
+        assert_eq!(world.out("echo on").await, "on\n");
+    }
+    // What ran, ran on.
+    assert!(Path::new(&format!("/proc/{}", before.pid())).exists());
+    assert_eq!(before.stop(Duration::ZERO).await.how, sandbox::Ending::Signal(9));
 }

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use sandbox::spec::{Access, Mount, MountKind};
-use sandbox::{Config, Exit, Instance, Sandbox, Spec};
+use sandbox::{Config, Exit, Instance, Isolation, Sandbox, Spec};
 use tokio::io::AsyncReadExt;
 
 /// A sandbox, and a layer in which the machine's own `/usr` can be mounted.
@@ -33,7 +33,8 @@ impl World {
         let base = home.path().join("base");
         make_base(&base);
         let data_id = format!("test-{}", std::process::id());
-        let config = Config { data_id: data_id.clone(), layers: base.clone(), warm: 1 };
+        let config =
+            Config { data_id: data_id.clone(), layers: base.clone(), warm: 1, isolation: Isolation::Best };
         World { sandbox: Sandbox::open(config).unwrap(), base, data_id, home }
     }
 
