@@ -30,6 +30,9 @@ pub(crate) use list::Seen;
 /// How often another number is tried when one is taken: numbers clash once in many thousand projects.
 const ATTEMPTS: u32 = 64;
 
+/// The service that enables the others: switched off, nothing could be switched on again.
+const ALWAYS_ENABLED: &str = "serviceusage.googleapis.com";
+
 /// What becomes of an id that nobody has used yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
@@ -58,6 +61,15 @@ struct Entry {
     disabled: BTreeSet<String>,
 }
 
+/// Where a project comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// Somebody asked for it.
+    Asked,
+    /// Somebody used it.
+    Used,
+}
+
 /// What a caller chooses of a project.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Chosen {
@@ -80,8 +92,7 @@ impl Projects {
         let mirror = Mirror::open_with(store, PROJECTS, move |changes| {
             changes.iter().for_each(|change| note(&index, change));
         });
-        let wording =
-            Wording::of("Project").exists(|_, _| Error::already_exists("Requested entity already exists"));
+        let wording = Wording::of("Project").exists(|_, _| exists());
         let projects = Collection::over(mirror.await?, wording);
         Ok(Arc::new(Projects { projects, known, clock, mode, policies: OnceLock::new() }))
     }
@@ -112,7 +123,7 @@ impl Projects {
         if self.entry(id).is_some() {
             return Ok(());
         }
-        match self.add(id, Chosen::default()).await {
+        match self.add(id, Chosen::default(), Origin::Asked).await {
             Err(error) if error.code() == Code::AlreadyExists => Ok(()),
             added => added.map(drop),
         }
@@ -128,9 +139,27 @@ impl Projects {
         id: &str,
         chosen: Chosen,
     ) -> Result<Held<ProjectRecord>> {
-        let made = self.add(id, chosen).await?;
+        let made = match self.add(id, chosen.clone(), Origin::Asked).await {
+            Err(error) if error.code() == Code::AlreadyExists => self.adopt(id, chosen).await?,
+            added => added?,
+        };
         self.make_owner(caller, &made).await?;
         Ok(made)
+    }
+
+    /// Creates a project that came by being used: to who creates it, it was not there.
+    async fn adopt(&self, id: &str, chosen: Chosen) -> Result<Held<ProjectRecord>> {
+        let apply = |project: &mut ProjectRecord| {
+            if !project.implicit || project.lifecycle() != Lifecycle::Active {
+                return Err(exists());
+            }
+            project.implicit = false;
+            project.create_time = self.now().0;
+            project.touch(self.now());
+            chosen.clone().apply(project);
+            Ok(())
+        };
+        self.projects.update(id, "", apply).await
     }
 
     /// A project, deleted ones included. An id that was never used becomes one, where that is the mode.
@@ -144,7 +173,7 @@ impl Projects {
         if is_number(id_or_number) || self.mode == Mode::Strict {
             return Err(unknown(id_or_number));
         }
-        match self.add(id_or_number, Chosen::default()).await {
+        match self.add(id_or_number, Chosen::default(), Origin::Used).await {
             // Another call was first.
             Err(error) if error.code() == Code::AlreadyExists => self.projects.get(id_or_number),
             added => added,
@@ -175,6 +204,22 @@ impl Projects {
             Ok(())
         };
         self.projects.update(&found.id, etag, apply).await
+    }
+
+    /// A project, deleted ones included, on which the caller has a permission. For methods that are of use on
+    /// deleted projects: what stands beside a method is asked for projects in use only.
+    ///
+    /// # Errors
+    /// As [`Projects::find`]; `PERMISSION_DENIED` without the permission.
+    pub(crate) async fn allowed(
+        &self,
+        caller: &Caller,
+        permission: &str,
+        id_or_number: &str,
+    ) -> Result<Held<ProjectRecord>> {
+        let found = self.find(id_or_number).await?;
+        caller.require(permission, &Resource::project(&found.id))?;
+        Ok(found)
     }
 
     /// Marks a project as deleted, or takes that back.
@@ -227,25 +272,18 @@ impl Projects {
         self.known.pin().get(id_or_number).cloned()
     }
 
-    async fn add(&self, id: &str, chosen: Chosen) -> Result<Held<ProjectRecord>> {
+    async fn add(&self, id: &str, chosen: Chosen, origin: Origin) -> Result<Held<ProjectRecord>> {
         check_project_id(id)?;
-        let Chosen { display_name, labels, parent } = chosen;
-        if !display_name.is_empty() {
-            rules::check_display_name(&display_name)?;
-        }
-        rules::check_labels(&labels)?;
-        rules::check_parent(&parent)?;
+        chosen.check()?;
         let now = self.now().0;
-        let display_name = if display_name.is_empty() { id.to_owned() } else { display_name };
-        let record = ProjectRecord {
+        let mut record = ProjectRecord {
             id: id.to_owned(),
-            display_name,
-            labels,
-            parent,
             create_time: now,
             update_time: now,
+            implicit: origin == Origin::Used,
             ..ProjectRecord::default()
         };
+        chosen.apply(&mut record);
         self.assign_number(record).await
     }
 
@@ -288,6 +326,23 @@ impl Projects {
     }
 }
 
+impl Chosen {
+    fn check(&self) -> Result<()> {
+        if !self.display_name.is_empty() {
+            rules::check_display_name(&self.display_name)?;
+        }
+        rules::check_labels(&self.labels)?;
+        rules::check_parent(&self.parent)
+    }
+
+    fn apply(self, project: &mut ProjectRecord) {
+        let Chosen { display_name, labels, parent } = self;
+        project.display_name = if display_name.is_empty() { project.id.clone() } else { display_name };
+        project.labels = labels;
+        project.parent = parent;
+    }
+}
+
 impl ports::Projects for Projects {
     fn resolve<'a>(&'a self, id_or_number: &'a str) -> BoxFuture<'a, Result<Project>> {
         Box::pin(async move {
@@ -307,6 +362,9 @@ impl ports::Projects for Projects {
     }
 
     fn enabled(&self, project_id: &str, service: &str) -> bool {
+        if service == ALWAYS_ENABLED {
+            return true;
+        }
         let known = self.known.pin();
         known.get(project_id).is_none_or(|entry| !entry.disabled.contains(service))
     }
@@ -358,6 +416,10 @@ fn usable(project: &Project, lifecycle: Lifecycle) -> Result<()> {
             Err(invalid_consumer(format!("Project #{} has been deleted.", project.number), &project.id))
         }
     }
+}
+
+fn exists() -> Error {
+    Error::already_exists("Requested entity already exists")
 }
 
 /// What Google answers where a project does not exist, or is none of the caller's business.

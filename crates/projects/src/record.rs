@@ -39,6 +39,9 @@ pub(crate) struct ProjectRecord {
     /// The services that were switched off. All others are on.
     #[prost(string, repeated, tag = "9")]
     pub(crate) disabled: Vec<String>,
+    /// It came by being used: nobody asked for it yet.
+    #[prost(bool, tag = "10")]
+    pub(crate) implicit: bool,
 }
 
 impl Record for ProjectRecord {

@@ -226,13 +226,46 @@ async fn a_listing_shows_what_its_caller_may_see() {
 }
 
 #[tokio::test]
+async fn deleted_projects_are_shown_and_restored_to_those_who_may() {
+    let world = World::new(Mode::Strict).await;
+    let name = create(&world, "my-project", |_| {}).await.unwrap().name;
+    world.call(rpc3::DELETE_PROJECT, v3::DeleteProjectRequest { name: name.clone() }).await.unwrap();
+    let get = v3::GetProjectRequest { name: name.clone() };
+    let undelete = v3::UndeleteProjectRequest { name: name.clone() };
+    let other = Allow::On("another-project");
+    let (code, message) = refusal(world.call_as(other, rpc3::GET_PROJECT, get.clone()).await);
+    assert_eq!(code, Code::PermissionDenied);
+    assert!(message.contains("'resourcemanager.projects.get'"), "{message}");
+    assert_eq!(
+        refusal(world.call_as(other, rpc3::UNDELETE_PROJECT, undelete.clone()).await).0,
+        Code::PermissionDenied
+    );
+    let request = v1::ProjectsGetRequest { project_id: "my-project".into() };
+    assert_eq!(refusal(world.call_as(other, rpc1::GET, request).await).0, Code::PermissionDenied);
+    let request = v1::ProjectsUndeleteRequest { project_id: "my-project".into(), body: None };
+    assert_eq!(refusal(world.call_as(other, rpc1::UNDELETE, request).await).0, Code::PermissionDenied);
+    let own = Allow::On("my-project");
+    let seen = world.call_as(own, rpc3::GET_PROJECT, get).await.unwrap();
+    assert_eq!(seen.state(), v3::project::State::DeleteRequested);
+    world.call_as(own, rpc3::UNDELETE_PROJECT, undelete).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_project_that_came_by_being_used_can_still_be_created() {
+    let world = World::new(Mode::Open).await;
+    let used = get(&world, "projects/my-project").await.unwrap();
+    let made =
+        create(&world, "my-project", |project| project.display_name = "My Project".into()).await.unwrap();
+    assert_eq!((made.name, &*made.display_name), (used.name, "My Project"));
+    assert_eq!(refusal(create(&world, "my-project", |_| {}).await).0, Code::AlreadyExists, "once");
+}
+
+#[tokio::test]
 async fn every_method_asks_for_its_own_permission_on_the_right_resource() {
     let world = World::new(Mode::Open).await;
     for (method, permission, resource) in [
-        ("v3.Projects.GetProject", "resourcemanager.projects.get", "{name}"),
         ("v3.Projects.UpdateProject", "resourcemanager.projects.update", "{project.name}"),
         ("v3.Projects.DeleteProject", "resourcemanager.projects.delete", "{name}"),
-        ("v3.Projects.UndeleteProject", "resourcemanager.projects.undelete", "{name}"),
         ("v3.Projects.GetIamPolicy", "resourcemanager.projects.getIamPolicy", "{resource}"),
         ("v3.Projects.SetIamPolicy", "resourcemanager.projects.setIamPolicy", "{resource}"),
         ("ServiceUsage.GetService", "serviceusage.services.get", "{name}"),

@@ -49,6 +49,15 @@ async fn every_service_is_enabled_until_it_is_disabled() {
 }
 
 #[tokio::test]
+async fn what_enables_services_cannot_lock_itself_out() {
+    let world = World::new(Mode::Open).await;
+    let name = "projects/my-project/services/serviceusage.googleapis.com".to_owned();
+    let disable = proto::DisableServiceRequest { name, ..Default::default() };
+    world.call(rpc::DISABLE_SERVICE, disable).await.unwrap();
+    assert!(world.projects.enabled("my-project", "serviceusage.googleapis.com"));
+}
+
+#[tokio::test]
 async fn services_are_listed_by_state_and_page_by_page() {
     let world = World::new(Mode::Open).await;
     let disable = proto::DisableServiceRequest { name: RUN.into(), ..Default::default() };

@@ -24,7 +24,9 @@ const CREATION: &str = "operations/cp.";
 
 pub(super) fn methods(projects: Arc<Projects>) -> Vec<Method> {
     Mount::new(projects)
-        .unary(rpc::GET, const { &[grant("resourcemanager.projects.get", "projects/{project_id}")] }, get)
+        // These two ask by themselves, for they are of use on deleted projects.
+        .unary(rpc::GET, &[], get)
+        .unary(rpc::UNDELETE, &[], undelete)
         .unary(rpc::LIST, &[], list)
         .unary(rpc::CREATE, &[], create)
         .unary(
@@ -36,11 +38,6 @@ pub(super) fn methods(projects: Arc<Projects>) -> Vec<Method> {
             rpc::DELETE,
             const { &[grant("resourcemanager.projects.delete", "projects/{project_id}")] },
             delete,
-        )
-        .unary(
-            rpc::UNDELETE,
-            const { &[grant("resourcemanager.projects.undelete", "projects/{project_id}")] },
-            undelete,
         )
         .unary(
             rpc::GET_ANCESTRY,
@@ -62,8 +59,8 @@ pub(super) fn methods(projects: Arc<Projects>) -> Vec<Method> {
         .done()
 }
 
-async fn get(projects: Arc<Projects>, _: Caller, request: proto::ProjectsGetRequest) -> Result<Project> {
-    Ok(show(&*projects.find(&request.project_id).await?))
+async fn get(projects: Arc<Projects>, caller: Caller, request: proto::ProjectsGetRequest) -> Result<Project> {
+    Ok(show(&*projects.allowed(&caller, "resourcemanager.projects.get", &request.project_id).await?))
 }
 
 async fn list(
@@ -138,10 +135,11 @@ async fn delete(
 
 async fn undelete(
     projects: Arc<Projects>,
-    _: Caller,
+    caller: Caller,
     request: proto::ProjectsUndeleteRequest,
 ) -> Result<proto::Empty> {
-    projects.set_lifecycle(&request.project_id, Lifecycle::Active).await?;
+    let found = projects.allowed(&caller, "resourcemanager.projects.undelete", &request.project_id).await?;
+    projects.set_lifecycle(&found.id, Lifecycle::Active).await?;
     Ok(proto::Empty {})
 }
 

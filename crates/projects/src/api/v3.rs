@@ -28,7 +28,9 @@ const PROJECT: &str = "google.cloud.resourcemanager.v3.Project";
 
 pub(super) fn methods(projects: Arc<Projects>) -> Vec<Method> {
     Mount::new(projects)
-        .unary(rpc::GET_PROJECT, const { &[grant("resourcemanager.projects.get", "{name}")] }, get)
+        // These two ask by themselves, for they are of use on deleted projects.
+        .unary(rpc::GET_PROJECT, &[], get)
+        .unary(rpc::UNDELETE_PROJECT, &[], undelete)
         // Callers are shown what they may see, and may create what belongs to nobody else.
         .unary(rpc::LIST_PROJECTS, &[], list)
         .unary(rpc::SEARCH_PROJECTS, &[], search)
@@ -39,11 +41,6 @@ pub(super) fn methods(projects: Arc<Projects>) -> Vec<Method> {
             update,
         )
         .unary(rpc::DELETE_PROJECT, const { &[grant("resourcemanager.projects.delete", "{name}")] }, delete)
-        .unary(
-            rpc::UNDELETE_PROJECT,
-            const { &[grant("resourcemanager.projects.undelete", "{name}")] },
-            undelete,
-        )
         .unary(
             rpc::GET_IAM_POLICY,
             const { &[grant("resourcemanager.projects.getIamPolicy", "{resource}")] },
@@ -58,8 +55,9 @@ pub(super) fn methods(projects: Arc<Projects>) -> Vec<Method> {
         .done()
 }
 
-async fn get(projects: Arc<Projects>, _: Caller, request: proto::GetProjectRequest) -> Result<Project> {
-    Ok(show(&*projects.find(project_in(&request.name)?).await?))
+async fn get(projects: Arc<Projects>, caller: Caller, request: proto::GetProjectRequest) -> Result<Project> {
+    let project = project_in(&request.name)?;
+    Ok(show(&*projects.allowed(&caller, "resourcemanager.projects.get", project).await?))
 }
 
 async fn list(
@@ -144,10 +142,12 @@ async fn delete(
 
 async fn undelete(
     projects: Arc<Projects>,
-    _: Caller,
+    caller: Caller,
     request: proto::UndeleteProjectRequest,
 ) -> Result<Operation> {
-    let restored = projects.set_lifecycle(project_in(&request.name)?, Lifecycle::Active).await?;
+    let found =
+        projects.allowed(&caller, "resourcemanager.projects.undelete", project_in(&request.name)?).await?;
+    let restored = projects.set_lifecycle(&found.id, Lifecycle::Active).await?;
     Ok(done("udp", "UndeleteProjectMetadata", &proto::UndeleteProjectMetadata {}, &restored))
 }
 
@@ -202,6 +202,5 @@ fn show(project: &Versioned<ProjectRecord>) -> Project {
         delete_time: project.delete_time.map(|at| Micros(at).into()),
         etag: project.etag(),
         labels: project.labels.clone(),
-        ..Project::default()
     }
 }
