@@ -50,12 +50,18 @@ impl Iam {
             Some(found) if project == "-" || project == found.project => {
                 format!("projects/{}/serviceAccounts/{}{rest}", found.project, found.unique_id).into()
             }
-            None if project == "-" => match project_of(account) {
+            None if project == "-" => match self.project_said(account) {
                 Some(project) => format!("projects/{project}/serviceAccounts/{account}{rest}").into(),
                 None => name.into(),
             },
             _ => name.into(),
         }
+    }
+
+    /// The project that an address says it belongs to: by its id, or for a default account by its number.
+    fn project_said(&self, email: &str) -> Option<String> {
+        let number = || email.strip_suffix("-compute@developer.gserviceaccount.com");
+        project_of(email).or_else(|| Some(self.projects.known(number()?)?.id.to_string()))
     }
 
     /// The default policy: the person at the machine owns each project whose policy was never set, and what stands

@@ -220,6 +220,8 @@ async fn credentials_are_made_for_people_and_for_accounts() {
         (file["type"].as_str(), file["account"].as_str()),
         (Some("authorized_user"), Some("bob@example.com"))
     );
+    let (token, _) = world.iam.access_token_for(&user("bob@example.com")).unwrap();
+    assert_eq!(world.iam.authenticate(&token).unwrap(), user("bob@example.com"));
     assert!(file["refresh_token"].as_str().unwrap().starts_with("1//0"));
     assert_eq!(world.iam.principal(APP).await.unwrap(), machine(APP));
     assert_eq!(

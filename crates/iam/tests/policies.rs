@@ -46,6 +46,8 @@ async fn the_owner_owns_a_project_until_its_policy_says_otherwise() {
     );
     assert!(!world.allows(&owner, "secretmanager.secrets.get", &Resource::project("no-such-project")));
     assert!(!world.allows(&user("eve@example.com"), "secretmanager.secrets.get", &secret()));
+    let default = format!("projects/-/serviceAccounts/{NUMBER}-compute@developer.gserviceaccount.com");
+    assert!(world.allows(&owner, "iam.serviceAccounts.actAs", &Resource::new("iam.googleapis.com", default)));
 
     let policy = world.iam.get(&project(), 3).unwrap();
     assert_eq!(policy.bindings, [binding("roles/owner", &["user:ada@haar.localhost"])]);

@@ -90,7 +90,7 @@ async fn credentials(parts: &Parts, request: Request<Incoming>) -> Outcome {
     let refused = |error: kernel::Error| (StatusCode::BAD_REQUEST, error.message().to_owned());
     let principal = match asked["principal"].as_str() {
         None => parts.iam.owner().principal(),
-        Some(email) => parts.iam.principal(email).map_err(refused)?,
+        Some(email) => parts.iam.principal(email).await.map_err(refused)?,
     };
     let email = principal.email().unwrap_or_default().to_owned();
     let file = parts.iam.credentials_file(&principal).map_err(refused)?;
