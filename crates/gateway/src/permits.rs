@@ -166,8 +166,10 @@ impl Permits {
             Some(project) => project,
             None => self.projects.resolve(&given).await?,
         };
-        if !self.projects.enabled(&project.id, service) {
-            return Err(disabled(service, &project));
+        // A mixin is no API: what it works on belongs to one.
+        let api = if is_mixin(service) { owner } else { service };
+        if !is_mixin(api) && !self.projects.enabled(&project.id, api) {
+            return Err(disabled(api, &project));
         }
         let name = format!("projects/{}{rest}", project.id);
         Ok(Resource::new(owner_of(owner, &name), name))
@@ -219,6 +221,11 @@ fn project_of_account(rest: &str) -> Option<&str> {
 fn owner_of(service: &'static str, name: &str) -> &'static str {
     let ends_early = name.split('/').count() == 2;
     if ends_early { RESOURCE_MANAGER } else { service }
+}
+
+/// Whether a host is only the name that the methods of all APIs (operations, locations, policies) have in common.
+fn is_mixin(host: &str) -> bool {
+    matches!(host, "" | "longrunning.googleapis.com" | "cloud.googleapis.com" | "iam-meta-api.googleapis.com")
 }
 
 /// What Google answers for an API that was not enabled in a project.
