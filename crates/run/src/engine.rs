@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// The service that resources here belong to.
-pub const RUN: &str = "run.googleapis.com";
+pub(crate) const RUN: &str = "run.googleapis.com";
 
 /// What Cloud Run needs of other products and of the machine.
 #[derive(Clone)]

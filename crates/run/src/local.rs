@@ -1,0 +1,430 @@
+//! Instances on this machine, over the sandbox.
+//!
+//! Adds to a container what Cloud Run has around it: the metadata server's address, Google's APIs at theirs, names
+//! for both, trust in our certificates, and its output in the log. Who answers at those addresses is not known here:
+//! the sockets are handed to an [`Inside`].
+//!
+//! # Known gaps
+//! - There is no way out: names that are not Google's do not exist.
+//! - A container that listens on a port of ours (80, 443) finds it taken, because both share a loopback. Such an
+//!   instance gets its port, and nothing of ours there; its log says so.
+
+mod dns;
+mod output;
+mod platform;
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use ingress::Stream;
+use kernel::{
+    BoxFuture,
+    ports::{LogSource, LogStream, Logs},
+};
+use sandbox::{
+    Config, Ending, Host, Instance, Isolation, Level, Listener, Sandbox, Spec,
+    spec::{Limits, Listen, Protocol},
+};
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    sync::{oneshot, watch},
+    task::AbortHandle,
+};
+
+use crate::runtime::{Exit, Plan, Running, Runtime, Secretive};
+use platform::Platform;
+
+/// Where the metadata server and the name server are; also the address that connections to instances go to and seem
+/// to come from.
+const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+/// Where Google's APIs are: `private.googleapis.com`.
+const GOOGLE: Ipv4Addr = Ipv4Addr::new(199, 36, 153, 8);
+/// Processes and threads of an instance: far above what servers use, far below what harms a machine.
+const PIDS: u32 = 8192;
+/// How long output may keep us after everything that could write it has ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How to run instances on this machine.
+#[derive(Clone, Debug)]
+pub struct LocalConfig {
+    /// A directory that is the runtime's alone, on the filesystem where layers are; made if it is not there.
+    pub directory: PathBuf,
+    /// The data directory's id: 1 to 32 of `a-z`, `0-9` and `-`.
+    pub data_id: String,
+    /// The certificates that instances trust, as PEM: our CA and what the machine trusts.
+    pub bundle: Vec<u8>,
+    /// More files that every instance sees, by absolute path, such as Java's trust store.
+    pub files: Vec<(String, Vec<u8>)>,
+    /// More variables that every instance has unless its image or its service sets them.
+    pub env: Vec<(String, String)>,
+    /// The same for instances that are plain processes: how they find us through a proxy.
+    pub plain_env: Vec<(String, String)>,
+    /// Whether instances may go without walls.
+    pub isolation: Isolation,
+    /// The port in the addresses of services, which works inside too.
+    pub public_port: u16,
+    /// How many instances are prepared before they are asked for; each costs two small processes.
+    pub warm: usize,
+}
+
+/// Whose instance it is, for those who answer on its inside.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// Its project, region, service, revision and instance.
+    pub source: LogSource,
+    /// The project's number.
+    pub project_number: u64,
+    /// The account it runs as.
+    pub service_account: Arc<str>,
+}
+
+/// Sockets on the inside, listening already. One that is missing would have been in the way of the container's own
+/// port.
+#[derive(Debug)]
+pub struct InsideSockets {
+    /// 169.254.169.254:80, the metadata server.
+    pub metadata: Option<TcpListener>,
+    /// 199.36.153.8:443, Google's APIs and services by their `run.app` names, over TLS.
+    pub https: Option<TcpListener>,
+    /// 199.36.153.8:80, the same without TLS.
+    pub http: Option<TcpListener>,
+    /// 199.36.153.8 at the public port, services by their `run.localhost` names.
+    pub local: Option<TcpListener>,
+}
+
+/// Answers on the inside of instances.
+pub trait Inside: Send + Sync + 'static {
+    /// An instance has started. Called on a tokio worker; must not block. What it returns is dropped when the
+    /// instance has ended, and must close the sockets then.
+    fn open(&self, workload: &Workload, sockets: InsideSockets) -> Box<dyn Send + Sync>;
+}
+
+/// Runs instances on this machine.
+pub struct LocalRuntime {
+    sandbox: Sandbox,
+    platform: Platform,
+    inside: Arc<dyn Inside>,
+    logs: Arc<dyn Logs>,
+    env: Vec<(String, String)>,
+    public_port: u16,
+}
+
+/// Where an instance listens, seen from inside and from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Door {
+    /// What its service says.
+    port: u16,
+    /// What connections are made to.
+    addr: SocketAddr,
+}
+
+impl LocalRuntime {
+    /// Clears what a dead haar left, finds out what the machine allows, and gets ready. Blocks for some milliseconds.
+    ///
+    /// # Errors
+    /// When the directory cannot be written or the sandbox's helper cannot be started.
+    pub fn open(
+        config: LocalConfig,
+        inside: Arc<dyn Inside>,
+        logs: Arc<dyn Logs>,
+    ) -> io::Result<Arc<LocalRuntime>> {
+        let platform = Platform::write(&config.directory, &config.bundle, &config.files)?;
+        let LocalConfig { data_id, directory: layers, isolation, warm, public_port, .. } = config;
+        let sandbox = Sandbox::open(Config { data_id, layers, isolation, warm })?;
+        let mut env = config.env;
+        env.extend(platform::variables());
+        if sandbox.host().level == Level::Process {
+            env = config.plain_env;
+            env.extend(platform.host_variables());
+        }
+        Ok(Arc::new(LocalRuntime { sandbox, platform, inside, logs, env, public_port }))
+    }
+
+    /// What instances are on this machine, for `haar status`.
+    pub fn host(&self) -> &Host {
+        self.sandbox.host()
+    }
+
+    /// Prepares the first instances, so that the first start is as fast as those after it.
+    ///
+    /// # Errors
+    /// When the machine does not allow instances.
+    pub async fn prepare(&self) -> io::Result<()> {
+        Ok(self.sandbox.prepare().await?)
+    }
+
+    async fn run(self: Arc<Self>, plan: Plan) -> Result<Arc<dyn Running>, String> {
+        let workload = Workload {
+            source: plan.source.clone(),
+            project_number: plan.project_number,
+            service_account: plan.service_account.clone(),
+        };
+        let door =
+            self.door(plan.port).map_err(|error| format!("No port is free for the container: {error}."))?;
+        let started = self.sandbox.start(self.spec(plan, door)).await;
+        let mut instance = started.map_err(|error| unstartable(&error))?;
+        let sockets = Sockets::of(instance.take_listeners());
+        if !self.is_plain() && matches!(door.port, 80 | 443) {
+            self.logs.line(&workload.source, LogStream::System, &port_taken(door.port));
+        }
+        let attendants = self.attend(&workload, sockets, &mut instance);
+        Ok(LocalRunning::new(instance, door, attendants))
+    }
+
+    fn is_plain(&self) -> bool {
+        self.host().level == Level::Process
+    }
+
+    /// Among plain processes each has a port of its own, which is its `$PORT`. Somebody may take it before the
+    /// container does; the start fails then, and the next has another.
+    fn door(&self, port: u16) -> io::Result<Door> {
+        match self.is_plain() {
+            false => Ok(Door { port, addr: SocketAddr::new(METADATA.into(), port) }),
+            true => {
+                let free = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+                Ok(Door { port, addr: free.local_addr()? })
+            }
+        }
+    }
+
+    fn spec(&self, plan: Plan, door: Door) -> Spec {
+        let Secretive(mut env) = plan.env;
+        for (_, port) in env.iter_mut().filter(|(name, _)| name == "PORT") {
+            *port = door.addr.port().to_string();
+        }
+        Spec {
+            env: self.environment(env),
+            cwd: absolute(plan.cwd),
+            user: plan.user,
+            limits: Limits { memory_bytes: Some(plan.memory), cpu_millis: Some(plan.cpu), pids: Some(PIDS) },
+            listen: listens(self.public_port, plan.port),
+            // Nothing is written to the scratch directory while what instances write is kept in memory.
+            ..Spec::new(
+                &*plan.source.instance,
+                self.platform.around(plan.layers),
+                PathBuf::from("/nonexistent"),
+                plan.argv,
+            )
+        }
+    }
+
+    /// The instance's variables, and ours that it lacks.
+    fn environment(&self, mut env: Vec<(String, String)>) -> Vec<(String, String)> {
+        for (name, value) in &self.env {
+            if !env.iter().any(|(known, _)| known == name) {
+                env.push((name.clone(), value.clone()));
+            }
+        }
+        env
+    }
+
+    /// Starts what serves an instance.
+    fn attend(&self, workload: &Workload, sockets: Sockets, instance: &mut Instance) -> Attendants {
+        let output = output::follow(
+            instance.take_stdout(),
+            instance.take_stderr(),
+            self.logs.clone(),
+            workload.source.clone(),
+        );
+        let names = tokio::spawn(dns::serve(sockets.dns_udp, sockets.dns_tcp)).abort_handle();
+        let guard = self.inside.open(workload, sockets.for_inside);
+        Attendants { output: tokio::spawn(output), names, guard }
+    }
+}
+
+/// `LocalRuntime` behind its trait: instances outlive the call that starts them.
+impl Runtime for Arc<LocalRuntime> {
+    fn start(&self, plan: Plan) -> BoxFuture<'static, Result<Arc<dyn Running>, String>> {
+        Box::pin(self.clone().run(plan))
+    }
+}
+
+/// What serves an instance while it runs.
+struct Attendants {
+    output: tokio::task::JoinHandle<()>,
+    names: AbortHandle,
+    guard: Box<dyn Send + Sync>,
+}
+
+/// An instance, reached from outside. Dropping it ends it.
+struct LocalRunning {
+    instance: Arc<Instance>,
+    door: Door,
+    exit: watch::Receiver<Option<Exit>>,
+    /// Dropped with this.
+    _held: oneshot::Sender<()>,
+}
+
+impl LocalRunning {
+    fn new(instance: Instance, door: Door, attendants: Attendants) -> Arc<dyn Running> {
+        let instance = Arc::new(instance);
+        let (tell, exit) = watch::channel(None);
+        let (_held, dropped) = oneshot::channel();
+        tokio::spawn(see_off(instance.clone(), attendants, dropped, tell));
+        Arc::new(LocalRunning { instance, door, exit, _held })
+    }
+}
+
+/// Waits for an instance's end and puts away what served it. Its end is told when its last words are in the log.
+async fn see_off(
+    instance: Arc<Instance>,
+    attendants: Attendants,
+    dropped: oneshot::Receiver<()>,
+    tell: watch::Sender<Option<Exit>>,
+) {
+    let exit = tokio::select! {
+        exit = instance.wait() => exit,
+        _ = dropped => instance.stop(Duration::ZERO).await,
+    };
+    let mut output = attendants.output;
+    if tokio::time::timeout(LAST_WORDS, &mut output).await.is_err() {
+        output.abort();
+    }
+    attendants.names.abort();
+    drop(attendants.guard);
+    tell.send_replace(Some(translate(exit)));
+}
+
+fn translate(exit: sandbox::Exit) -> Exit {
+    match exit {
+        sandbox::Exit { oom: true, .. } => Exit::OutOfMemory,
+        sandbox::Exit { how: Ending::Code(code), .. } => Exit::Code(code),
+        sandbox::Exit { how: Ending::Signal(signal), .. } => Exit::Signal(signal),
+    }
+}
+
+impl Running for LocalRunning {
+    fn connect(&self, port: u16) -> BoxFuture<'_, io::Result<Stream>> {
+        // What listens on the loopback addresses alone is not reached on Cloud Run either. Our own listeners share
+        // this address, so other ports than the container's are those of the loopback.
+        let addr = if port == self.door.port { self.door.addr } else { (Ipv4Addr::LOCALHOST, port).into() };
+        Box::pin(async move { Ok(self.instance.connect_to(addr).await?.into()) })
+    }
+
+    fn ended(&self) -> BoxFuture<'static, Exit> {
+        let mut exit = self.exit.clone();
+        Box::pin(async move {
+            let ended = exit.wait_for(Option::is_some).await.ok().and_then(|exit| *exit);
+            ended.unwrap_or(Exit::Signal(9))
+        })
+    }
+
+    fn freeze(&self) {
+        // Without control groups it just keeps its CPU.
+        let _ = self.instance.freeze();
+    }
+
+    fn thaw(&self) {
+        let _ = self.instance.thaw();
+    }
+
+    fn stop(&self, grace: Duration) -> BoxFuture<'static, ()> {
+        let (instance, ended) = (self.instance.clone(), self.ended());
+        Box::pin(async move {
+            instance.stop(grace).await;
+            ended.await;
+        })
+    }
+
+    fn cpu_time(&self) -> Option<Duration> {
+        self.instance.usage().ok().map(|usage| Duration::from_micros(usage.cpu_micros))
+    }
+}
+
+/// What listens on the inside, but not in the way of the container.
+fn listens(public_port: u16, port: u16) -> Vec<Listen> {
+    let mut all = vec![
+        (METADATA, 53, Protocol::Udp),
+        (METADATA, 53, Protocol::Tcp),
+        (METADATA, 80, Protocol::Tcp),
+        (GOOGLE, 443, Protocol::Tcp),
+        (GOOGLE, 80, Protocol::Tcp),
+    ];
+    if !matches!(public_port, 0 | 53 | 80 | 443) {
+        all.push((GOOGLE, public_port, Protocol::Tcp));
+    }
+    all.retain(|(_, taken, protocol)| *taken != port || *protocol == Protocol::Udp);
+    let listen = |(ip, port, protocol)| Listen { addr: SocketAddr::new(IpAddr::V4(ip), port), protocol };
+    all.into_iter().map(listen).collect()
+}
+
+/// The sockets of the inside, told apart.
+struct Sockets {
+    dns_udp: Option<UdpSocket>,
+    dns_tcp: Option<TcpListener>,
+    for_inside: InsideSockets,
+}
+
+impl Sockets {
+    fn of(all: Vec<(Listen, Listener)>) -> Sockets {
+        let for_inside = InsideSockets { metadata: None, https: None, http: None, local: None };
+        let mut sockets = Sockets { dns_udp: None, dns_tcp: None, for_inside };
+        for (Listen { addr, .. }, listener) in all {
+            match listener {
+                Listener::Udp(socket) => sockets.dns_udp = Some(socket),
+                Listener::Tcp(listener) => *sockets.place(addr) = Some(listener),
+            }
+        }
+        sockets
+    }
+
+    fn place(&mut self, addr: SocketAddr) -> &mut Option<TcpListener> {
+        match (addr.ip() == METADATA, addr.port()) {
+            (true, 53) => &mut self.dns_tcp,
+            (true, _) => &mut self.for_inside.metadata,
+            (false, 443) => &mut self.for_inside.https,
+            (false, 80) => &mut self.for_inside.http,
+            (false, _) => &mut self.for_inside.local,
+        }
+    }
+}
+
+/// Where an image says to run, as an absolute path.
+fn absolute(path: String) -> String {
+    if path.starts_with('/') { path } else { format!("/{path}") }
+}
+
+fn unstartable(error: &sandbox::Error) -> String {
+    match error.kind {
+        sandbox::Kind::Host => format!("This machine could not start the container: {error}."),
+        sandbox::Kind::WrongFormat => {
+            format!(
+                "Failed to load the container: {error}. Is the image built for this machine's architecture?"
+            )
+        }
+        _ => format!("The container could not be started: {error}."),
+    }
+}
+
+fn port_taken(port: u16) -> String {
+    let lost = if port == 80 { "the metadata server and Google's APIs without TLS" } else { "Google's APIs" };
+    format!(
+        "The container listens on port {port}, which is also where {lost} would be inside an instance; they cannot be \
+         reached from this one. Another port, such as 8080, avoids this."
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_gets_its_port() {
+        let ports = |port| listens(4560, port).iter().map(|listen| listen.addr.port()).collect::<Vec<_>>();
+        assert_eq!(ports(8080), [53, 53, 80, 443, 80, 4560]);
+        assert_eq!(ports(80), [53, 53, 443, 4560]);
+        assert_eq!(ports(443), [53, 53, 80, 80, 4560]);
+        assert_eq!(ports(4560), [53, 53, 80, 443, 80]);
+        assert_eq!(listens(80, 8080).len(), 5);
+    }
+
+    #[test]
+    fn directories_are_absolute() {
+        assert_eq!(["", "app", "/app"].map(|path| absolute(path.into())), ["/", "/app", "/app"]);
+    }
+}
