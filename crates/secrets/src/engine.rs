@@ -11,7 +11,6 @@ use kernel::{
     Error, Result,
     clock::Clock,
     collection::{Collection, Held, Wording},
-    mirror::Record,
     ports::{Policies, Project, Projects},
     store::Store,
     time::Micros,
@@ -78,9 +77,9 @@ impl Secrets {
         projects: Arc<dyn Projects>,
         policies: Arc<dyn Policies>,
     ) -> Result<Arc<Self>> {
-        let secrets = collection(&store, record::NAMED, "Secret").await?;
-        let versions = collection(&store, record::VERSIONS, "Secret Version").await?;
-        let gone = collection(&store, record::GONE, "Secret").await?;
+        let secrets = Collection::open(store.clone(), record::NAMED, Wording::of("Secret")).await?;
+        let versions = Collection::open(store.clone(), record::VERSIONS, version_wording()).await?;
+        let gone = Collection::open(store.clone(), record::GONE, Wording::of("Secret")).await?;
         let vault = open_vault(keys_dir, &versions)?;
         let secrets = Arc::new(Secrets { store, secrets, versions, gone, vault, clock, projects, policies });
         secrets.keep_sweeping();
@@ -175,14 +174,10 @@ impl FoundVersion {
     }
 }
 
-async fn collection<T: Record>(
-    store: &Arc<dyn Store>,
-    prefix: &str,
-    kind: &'static str,
-) -> Result<Collection<T>> {
-    // Secret Manager answers a stale etag with FAILED_PRECONDITION, where most services answer ABORTED:
-    // <https://cloud.google.com/secret-manager/docs/etags>.
-    Collection::open(store.clone(), prefix, Wording::of(kind).stale(|_, _| refuse::stale())).await
+/// How Secret Manager answers a stale etag, where most services answer `ABORTED`:
+/// <https://cloud.google.com/secret-manager/docs/etags>.
+fn version_wording() -> Wording {
+    Wording::of("Secret Version").stale(|_, _| refuse::stale())
 }
 
 /// Opens the master key, and makes sure that it is the one that the stored payloads were encrypted under.
