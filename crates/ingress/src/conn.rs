@@ -56,9 +56,9 @@ impl Conn {
     }
 
     /// Empties the buffers for the next request.
-    fn reset(&mut self) {
+    fn reset(&mut self, now: Instant) {
         self.history = History::Used;
-        self.since = Instant::now();
+        self.since = now;
         self.output.clear();
         self.sent = 0;
         if self.output.capacity() > KEPT_BUFFER {
@@ -101,8 +101,8 @@ impl Pool {
         }
     }
 
-    pub(crate) fn put(&self, mut conn: Box<Conn>) {
-        conn.reset();
+    pub(crate) fn put(&self, mut conn: Box<Conn>, now: Instant) {
+        conn.reset(now);
         let mut idle = self.lock();
         if idle.len() < MAX_IDLE {
             idle.push(conn);

@@ -6,14 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use http::{HeaderValue, Method, Response, StatusCode, Uri, Version, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, Version, header};
 
 use crate::{
-    Body,
+    Body, ServiceRoute,
     conn::Conn,
     exchange::Fault,
-    forward::Scheme,
+    forward::{self, Scheme},
     log::{Entry, Texts, Words},
     pages::Failure,
     revision::{Live, Revision, Slot},
@@ -29,10 +28,12 @@ pub(crate) struct Flight {
     revision: Arc<Revision>,
     slot: Option<Slot>,
     live: Option<Arc<Live>>,
+    /// When the instance had answered in full.
+    landed: Option<Instant>,
     pub(crate) started: Instant,
     pub(crate) method: Method,
     pub(crate) version: Version,
-    uri: Uri,
+    pub(crate) uri: Uri,
     host: HeaderValue,
     user_agent: Option<HeaderValue>,
     referer: Option<HeaderValue>,
@@ -50,7 +51,8 @@ impl Flight {
     pub(crate) fn new(
         shared: Arc<Shared>,
         (route, revision): (Arc<Route>, Arc<Revision>),
-        parts: &Parts,
+        (method, uri, version): (Method, Uri, Version),
+        headers: &HeaderMap,
         host: HeaderValue,
         (peer, scheme): (IpAddr, Scheme),
         (started, trace): (Instant, Trace),
@@ -61,13 +63,14 @@ impl Flight {
             revision,
             slot: None,
             live: None,
+            landed: None,
             started,
-            method: parts.method.clone(),
-            version: parts.version,
-            uri: parts.uri.clone(),
+            method,
+            version,
+            uri,
             host,
-            user_agent: parts.headers.get(header::USER_AGENT).cloned(),
-            referer: parts.headers.get(header::REFERER).cloned(),
+            user_agent: headers.get(header::USER_AGENT).cloned(),
+            referer: headers.get(header::REFERER).cloned(),
             peer,
             scheme,
             trace,
@@ -84,6 +87,23 @@ impl Flight {
 
     pub(crate) fn host(&self) -> &str {
         self.host.to_str().unwrap_or_default()
+    }
+
+    pub(crate) fn service(&self) -> &ServiceRoute {
+        &self.route.service
+    }
+
+    /// What an instance is told of the request.
+    pub(crate) fn context(&self, checked: Option<&'static str>) -> forward::Context<'_> {
+        forward::Context {
+            method: &self.method,
+            uri: &self.uri,
+            host: self.host(),
+            peer: self.peer,
+            scheme: self.scheme,
+            trace: &self.trace,
+            checked,
+        }
     }
 
     fn path(&self) -> &str {
@@ -105,10 +125,14 @@ impl Flight {
 
     /// The instance has answered in full: its connection and its place are for others.
     pub(crate) fn land(&mut self, conn: Option<Box<Conn>>) {
+        let now = Instant::now();
         if let (Some(conn), Some(live)) = (conn, &self.live) {
-            live.pool.put(conn);
+            live.pool.put(conn, now);
         }
-        self.slot = None;
+        if let Some(slot) = self.slot.take() {
+            slot.leave(now);
+        }
+        self.landed = Some(now);
     }
 
     /// The response broke off.
@@ -144,10 +168,8 @@ impl Flight {
 
     /// Adds the headers that Google's front end adds.
     pub(crate) fn sign(&self, response: &mut Response<Body>) {
-        let mut cloud = Vec::with_capacity(64);
-        self.trace.cloud(&mut cloud);
         let headers = response.headers_mut();
-        if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(cloud)) {
+        if let Ok(value) = HeaderValue::from_bytes(self.trace.cloud().bytes()) {
             headers.insert("x-cloud-trace-context", value);
         }
         headers.insert(header::SERVER, HeaderValue::from_static("Google Frontend"));
@@ -207,7 +229,7 @@ impl Drop for Flight {
             // The client went away before there was an answer.
             self.status = 499;
         }
-        let latency = self.started.elapsed();
+        let latency = self.landed.unwrap_or_else(Instant::now).saturating_duration_since(self.started);
         self.revision.counters.ended(self.status, latency, self.request_bytes, self.response_bytes);
         self.record(latency);
     }

@@ -6,12 +6,11 @@
 
 use std::{fmt::Write, net::IpAddr};
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 
 use crate::{
     headers,
-    trace::{Trace, decimal},
+    trace::{Short, Trace, decimal},
 };
 
 /// What stands in a checked token where its signature was, as on Cloud Run.
@@ -45,6 +44,8 @@ pub(crate) enum Sends {
 
 /// What is said to an instance beyond what the client said.
 pub(crate) struct Context<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) uri: &'a Uri,
     pub(crate) host: &'a str,
     pub(crate) peer: IpAddr,
     pub(crate) scheme: Scheme,
@@ -54,22 +55,22 @@ pub(crate) struct Context<'a> {
 }
 
 /// Writes the head for HTTP/1.
-pub(crate) fn write_head(out: &mut Vec<u8>, parts: &Parts, context: &Context<'_>, sends: Sends) {
-    out.extend_from_slice(parts.method.as_str().as_bytes());
+pub(crate) fn write_head(out: &mut Vec<u8>, headers: &HeaderMap, context: &Context<'_>, sends: Sends) {
+    out.extend_from_slice(context.method.as_str().as_bytes());
     out.push(b' ');
-    out.extend_from_slice(parts.uri.path_and_query().map_or("/", |path| path.as_str()).as_bytes());
+    out.extend_from_slice(context.uri.path_and_query().map_or("/", |path| path.as_str()).as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
     out.extend_from_slice(context.host.as_bytes());
     out.extend_from_slice(b"\r\n");
-    emit(&parts.headers, context, &mut Lines(out));
+    emit(headers, context, &mut Lines(out));
     match sends {
         Sends::Nothing => {}
         Sends::Chunks => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         Sends::WebSocket => out.extend_from_slice(b"connection: Upgrade\r\nupgrade: websocket\r\n"),
         Sends::Length(length) => {
-            out.extend_from_slice(b"content-length: ");
-            decimal(length, out);
-            out.extend_from_slice(b"\r\n");
+            let mut text = Short::default();
+            decimal(length, &mut text);
+            Lines(out).add("content-length", &[text.bytes()]);
         }
     }
     out.extend_from_slice(b"\r\n");
@@ -91,27 +92,28 @@ pub(crate) fn map(from: &HeaderMap, context: &Context<'_>) -> HeaderMap {
 /// Where headers go.
 trait Sink {
     fn copy(&mut self, name: &HeaderName, value: &HeaderValue);
-    fn add(&mut self, name: &'static str, value: &[u8]);
+    /// Adds a header whose value consists of these parts.
+    fn add(&mut self, name: &'static str, value: &[&[u8]]);
 }
 
 struct Lines<'a>(&'a mut Vec<u8>);
 
 impl Lines<'_> {
-    fn line(&mut self, name: &[u8], value: &[u8]) {
-        self.0.extend_from_slice(name);
+    fn line(&mut self, name: &str, value: &[&[u8]]) {
+        self.0.extend_from_slice(name.as_bytes());
         self.0.extend_from_slice(b": ");
-        self.0.extend_from_slice(value);
+        value.iter().for_each(|part| self.0.extend_from_slice(part));
         self.0.extend_from_slice(b"\r\n");
     }
 }
 
 impl Sink for Lines<'_> {
     fn copy(&mut self, name: &HeaderName, value: &HeaderValue) {
-        self.line(name.as_str().as_bytes(), value.as_bytes());
+        self.line(name.as_str(), &[value.as_bytes()]);
     }
 
-    fn add(&mut self, name: &'static str, value: &[u8]) {
-        self.line(name.as_bytes(), value);
+    fn add(&mut self, name: &'static str, value: &[&[u8]]) {
+        self.line(name, value);
     }
 }
 
@@ -120,8 +122,8 @@ impl Sink for HeaderMap {
         self.append(name, value.clone());
     }
 
-    fn add(&mut self, name: &'static str, value: &[u8]) {
-        if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::copy_from_slice(value)) {
+    fn add(&mut self, name: &'static str, value: &[&[u8]]) {
+        if let Ok(value) = HeaderValue::from_bytes(&value.concat()) {
             self.append(name, value);
         }
     }
@@ -137,11 +139,24 @@ fn emit(from: &HeaderMap, context: &Context<'_>, sink: &mut impl Sink) {
             Disposition::Keep => sink.copy(name, value),
         }
     }
+    cookies(from, sink);
     forwarded(from, context, sink);
-    sink.add("traceparent", &context.trace.parent());
-    let mut cloud = Vec::with_capacity(64);
-    context.trace.cloud(&mut cloud);
-    sink.add("x-cloud-trace-context", &cloud);
+    sink.add("traceparent", &[&context.trace.parent()]);
+    sink.add("x-cloud-trace-context", &[context.trace.cloud().bytes()]);
+}
+
+/// Clients of HTTP/2 may split their cookies into several headers; an instance gets one (RFC 9113, 8.2.3).
+fn cookies(from: &HeaderMap, sink: &mut impl Sink) {
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for value in from.get_all(header::COOKIE) {
+        if !parts.is_empty() {
+            parts.push(b"; ");
+        }
+        parts.push(value.as_bytes());
+    }
+    if !parts.is_empty() {
+        sink.add("cookie", &parts);
+    }
 }
 
 enum Disposition {
@@ -166,6 +181,7 @@ fn disposition(name: &str, context: &Context<'_>) -> Disposition {
         // Written anew.
         "host"
         | "content-length"
+        | "cookie"
         | "x-forwarded-for"
         | "x-forwarded-proto"
         | "forwarded"
@@ -187,46 +203,27 @@ fn strip(name: &HeaderName, value: &HeaderValue, sink: &mut impl Sink) {
 }
 
 fn forwarded(from: &HeaderMap, context: &Context<'_>, sink: &mut impl Sink) {
-    let mut text = Address { text: [0; 48], length: 0 };
-    // An address has at most 45 characters, and writing to memory does not fail.
-    let _ = write!(text, "{}", context.peer);
-    let ip = text.bytes();
+    let mut ip = Short::default();
+    // An address is shorter than that, and writing to memory does not fail.
+    let _ = write!(ip, "{}", context.peer);
+    let ip = ip.bytes();
     joined(from, "x-forwarded-for", &[ip], sink);
-    let proto = context.scheme.as_str();
-    sink.add("x-forwarded-proto", proto.as_bytes());
-    let quoted: [&[u8]; 2] =
+    let proto = context.scheme.as_str().as_bytes();
+    sink.add("x-forwarded-proto", &[proto]);
+    let [open, close]: [&[u8]; 2] =
         if context.peer.is_ipv6() { [b"for=\"[", b"]\";proto="] } else { [b"for=\"", b"\";proto="] };
-    joined(from, "forwarded", &[quoted[0], ip, quoted[1], proto.as_bytes()], sink);
+    joined(from, "forwarded", &[open, ip, close, proto], sink);
 }
 
 /// A header with one more element at its end.
 fn joined(from: &HeaderMap, name: &'static str, element: &[&[u8]], sink: &mut impl Sink) {
-    let mut value = Vec::with_capacity(64);
+    if !from.contains_key(name) {
+        return sink.add(name, element);
+    }
+    let mut parts: Vec<&[u8]> = Vec::new();
     for before in from.get_all(name) {
-        value.extend_from_slice(before.as_bytes());
-        value.extend_from_slice(b", ");
+        parts.extend([before.as_bytes(), b", "]);
     }
-    element.iter().for_each(|part| value.extend_from_slice(part));
-    sink.add(name, &value);
-}
-
-/// The text of an IP address, without an allocation.
-struct Address {
-    text: [u8; 48],
-    length: usize,
-}
-
-impl Address {
-    fn bytes(&self) -> &[u8] {
-        &self.text[..self.length]
-    }
-}
-
-impl Write for Address {
-    fn write_str(&mut self, part: &str) -> std::fmt::Result {
-        let end = self.length + part.len();
-        self.text.get_mut(self.length..end).ok_or(std::fmt::Error)?.copy_from_slice(part.as_bytes());
-        self.length = end;
-        Ok(())
-    }
+    parts.extend(element);
+    sink.add(name, &parts);
 }

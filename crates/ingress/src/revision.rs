@@ -145,12 +145,18 @@ impl Slot {
     pub(crate) fn live(&self) -> &Arc<Live> {
         &self.live
     }
+
+    /// Gives the place back at this time.
+    pub(crate) fn leave(mut self, now: Instant) {
+        self.armed = false;
+        self.revision.release(&self.live, now);
+    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         if self.armed {
-            self.revision.release(&self.live);
+            self.revision.release(&self.live, Instant::now());
         }
     }
 }
@@ -266,8 +272,8 @@ impl Revision {
         }
     }
 
-    fn release(self: &Arc<Self>, live: &Arc<Live>) {
-        let now = self.time(Instant::now());
+    fn release(self: &Arc<Self>, live: &Arc<Live>, now: Instant) {
+        let now = self.time(now);
         let mut state = self.lock();
         Self::vacate(&mut state, live, now);
         if !state.waiters.is_empty() {

@@ -7,8 +7,8 @@ use std::{
     time::Instant,
 };
 
-use http::{HeaderValue, Method, Request, Response, Uri, Version, header, request::Parts};
-use http_body::Body as _;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
+use http_body::{Body as _, SizeHint};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use kernel::clock::Clock;
 
@@ -56,8 +56,9 @@ pub(crate) struct Shared {
 /// A request with what routing found out about it.
 struct Call {
     flight: Flight,
-    parts: Parts,
-    body: Incoming,
+    headers: HeaderMap,
+    /// Taken when it is sent.
+    body: Option<Incoming>,
     spec: Arc<RevisionSpec>,
     upgrade: Option<OnUpgrade>,
     bound: Option<Bound>,
@@ -69,7 +70,7 @@ struct Call {
 enum Attempt {
     Answered(Response<Body>),
     /// The instance cannot be reached, and nothing of the request has been sent.
-    Unreachable(Call),
+    Unreachable(Box<Call>),
 }
 
 impl Ingress {
@@ -142,21 +143,33 @@ impl Ingress {
     }
 
     /// Answers a request: by an instance of the service that its host names, or with an error page.
-    pub async fn serve(&self, request: Request<Incoming>, peer: SocketAddr, tls: bool) -> Response<Body> {
+    ///
+    /// All that needs no waiting happens in this call; the future is a few words, since servers move it about.
+    pub fn serve(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        tls: bool,
+    ) -> impl Future<Output = Response<Body>> + Send + use<> {
         let scheme = if tls { Scheme::Https } else { Scheme::Http };
-        let call = match self.shared.clone().accept(request, peer, scheme) {
-            Ok(call) => call,
-            Err(response) => return *response,
-        };
-        let mut call = call;
-        for _ in 0..2 {
-            match call.attempt().await {
-                Attempt::Answered(response) => return response,
-                Attempt::Unreachable(again) => call = again,
+        let accepted = self.shared.clone().accept(request, peer, scheme);
+        async move {
+            match accepted {
+                Ok(call) => answer(call).await,
+                Err(response) => *response,
             }
         }
-        call.flight.fail(Failure::Broken)
     }
+}
+
+async fn answer(mut call: Box<Call>) -> Response<Body> {
+    for _ in 0..2 {
+        match call.attempt().await {
+            Attempt::Answered(response) => return response,
+            Attempt::Unreachable(again) => call = again,
+        }
+    }
+    call.flight.fail(Failure::Broken)
 }
 
 type Refused = Box<Response<Body>>;
@@ -172,7 +185,7 @@ impl Shared {
         mut request: Request<Incoming>,
         peer: SocketAddr,
         scheme: Scheme,
-    ) -> Result<Call, Refused> {
+    ) -> Result<Box<Call>, Refused> {
         let started = Instant::now();
         let refuse = |failure: Failure, uri: &Uri| Err(Box::new(failure.response(uri.path())));
         let Some(host) = host(&request) else { return refuse(Failure::BadRequest, request.uri()) };
@@ -181,32 +194,32 @@ impl Shared {
             return refuse(Failure::NotFound, request.uri());
         };
         let upgrade = wants_websocket(&request).then(|| hyper::upgrade::on(&mut request));
-        let (parts, body) = request.into_parts();
-        let bound = Bound::of(&parts.headers);
-        let Some(revision) = target.choose(bound.map(|bound| bound.revision)) else {
-            return refuse(Failure::NotFound, &parts.uri);
+        let bound = Bound::of(request.headers());
+        let Some(revision) = target.choose(bound.map(|bound| bound.revision)).cloned() else {
+            return refuse(Failure::NotFound, request.uri());
         };
-        let trace = Trace::of(&parts.headers, || revision.sample(started));
-        let route = (target.route.clone(), revision.clone());
+        let (parts, body) = request.into_parts();
+        let (line, headers) = ((parts.method, parts.uri, parts.version), parts.headers);
+        let trace = Trace::of(&headers, || revision.sample(started));
         let client = (peer.ip().to_canonical(), scheme);
-        let flight = Flight::new(self.clone(), route, &parts, host, client, (started, trace));
-        let checked = invoke::check(&*self.invokers, &target.route.service, &parts.headers, flight.host());
-        let checked = match checked {
+        let spec = revision.spec.load_full();
+        let route = (target.route, revision);
+        let invokers = self.invokers.clone();
+        let flight = Flight::new(self, route, line, &headers, host, client, (started, trace));
+        let checked = match invoke::check(&*invokers, flight.service(), &headers, flight.host()) {
             Ok(checked) => checked,
             Err(failure) => return Err(Box::new(flight.fail(failure))),
         };
-        let Some(spec) = flight.revision().spec.load_full() else {
-            return Err(Box::new(flight.fail(Failure::NotStarting)));
-        };
+        let Some(spec) = spec else { return Err(Box::new(flight.fail(Failure::NotStarting))) };
         let deadline = started + spec.timeout;
-        Ok(Call { flight, parts, body, spec, upgrade, bound, checked, deadline })
+        Ok(Box::new(Call { flight, headers, body: Some(body), spec, upgrade, bound, checked, deadline }))
     }
 }
 
 impl Call {
-    async fn attempt(mut self) -> Attempt {
+    async fn attempt(mut self: Box<Self>) -> Attempt {
         let limit = self.limit();
-        if self.body.size_hint().lower() > limit {
+        if self.size().lower() > limit {
             return Attempt::Answered(self.flight.fail(Failure::TooLarge));
         }
         let live = match self.admit().await {
@@ -215,8 +228,14 @@ impl Call {
         };
         match self.spec.protocol {
             Protocol::Http1 => self.over_http1(live, limit).await,
-            Protocol::H2c => self.over_h2c(live, limit).await,
+            // Boxed, so that the future of the usual way stays small.
+            Protocol::H2c => Box::pin(self.over_h2c(live, limit)).await,
         }
+    }
+
+    /// How large the body says it is.
+    fn size(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
     }
 
     /// How large the body may be.
@@ -227,37 +246,31 @@ impl Call {
     async fn admit(&mut self) -> Result<Arc<Live>, Refusal> {
         let prefer = self.bound.map(|bound| bound.instance);
         let revision = self.flight.revision().clone();
-        let slot = match revision.admit(Instant::now(), &self.spec, prefer) {
+        let slot = match revision.admit(self.flight.started, &self.spec, prefer) {
             Admission::Now(slot) => slot,
-            Admission::Later(ticket) => ticket.wait(&self.spec, self.deadline).await?,
+            Admission::Later(ticket) => Box::pin(ticket.wait(&self.spec, self.deadline)).await?,
             Admission::Never(refusal) => return Err(refusal),
         };
         Ok(self.flight.board(slot))
     }
 
     /// The instance is gone, it seems: it gets no more requests, and this one looks for another.
-    fn unreachable(mut self, live: &Arc<Live>) -> Attempt {
+    fn unreachable(mut self: Box<Self>, live: &Arc<Live>) -> Attempt {
         self.flight.disembark();
         self.flight.revision().dismiss(|other| Arc::ptr_eq(other, live));
         Attempt::Unreachable(self)
     }
 
     fn context(&self) -> forward::Context<'_> {
-        forward::Context {
-            host: self.flight.host(),
-            peer: self.flight.peer,
-            scheme: self.flight.scheme,
-            trace: &self.flight.trace,
-            checked: self.checked,
-        }
+        self.flight.context(self.checked)
     }
 
     fn sends(&self) -> Sends {
         if self.upgrade.is_some() {
             return Sends::WebSocket;
         }
-        let method = &self.parts.method;
-        match self.body.size_hint().exact() {
+        let method = &self.flight.method;
+        match self.size().exact() {
             Some(0) if *method == Method::POST || *method == Method::PUT || *method == Method::PATCH => {
                 Sends::Length(0)
             }
@@ -267,13 +280,9 @@ impl Call {
         }
     }
 
-    async fn over_http1(mut self, live: Arc<Live>, limit: u64) -> Attempt {
+    async fn over_http1(mut self: Box<Self>, live: Arc<Live>, limit: u64) -> Attempt {
         let sends = self.sends();
-        let repeatable = if sends == Sends::Nothing && self.parts.method.is_idempotent() {
-            Repeatable::Yes
-        } else {
-            Repeatable::No
-        };
+        let repeatable = self.repeatable(sends);
         let mut conn = match live.pool.take(repeatable) {
             Some(conn) => conn,
             None => match connect(&live).await {
@@ -281,62 +290,74 @@ impl Call {
                 None => return self.unreachable(&live),
             },
         };
-        forward::write_head(&mut conn.output, &self.parts, &self.context(), sends);
-        // The map serves for the response, so that a request needs no new one.
-        let mut map = std::mem::take(&mut self.parts.headers);
-        let mut body = (!self.body.is_end_stream()).then_some(self.body);
-        let mut flight = self.flight;
+        forward::write_head(&mut conn.output, &self.headers, &self.context(), sends);
+        let mut body = self.body.take().filter(|body| !body.is_end_stream());
         loop {
             let mut exchange = Exchange::new(conn, body.take(), sends, limit, self.deadline);
-            let outcome = poll_fn(|cx| exchange.poll_head(cx, &mut map, &flight.method)).await;
-            flight.request_bytes = exchange.request_bytes();
+            let call = &mut *self;
+            // The request's map serves for the response, so that no new one is needed.
+            let outcome = poll_fn(|cx| exchange.poll_head(cx, &mut call.headers, &call.flight.method)).await;
+            self.flight.request_bytes = exchange.request_bytes();
             match outcome {
-                Ok(head) => {
-                    let bound = binding(&self.spec, &flight, &live, self.bound);
-                    return Attempt::Answered(respond(
-                        flight,
-                        exchange,
-                        head,
-                        self.upgrade,
-                        self.deadline,
-                        bound,
-                    ));
-                }
+                Ok(head) => return Attempt::Answered(self.respond(exchange, head, &live)),
                 Err(Fault::Stale) if repeatable == Repeatable::Yes => match connect(&live).await {
                     Some(mut fresh) => {
                         fresh.output = exchange.into_head();
                         conn = fresh;
                     }
-                    None => return Attempt::Answered(flight.fail(Failure::Broken)),
+                    None => return Attempt::Answered(self.flight.fail(Failure::Broken)),
                 },
-                Err(fault) => return Attempt::Answered(failed(flight, fault)),
+                Err(fault) => return Attempt::Answered(failed(self.flight, fault)),
             }
         }
     }
 
-    async fn over_h2c(mut self, live: Arc<Live>, limit: u64) -> Attempt {
+    /// Makes the response of an instance's.
+    fn respond(mut self: Box<Self>, exchange: Exchange, head: Head, live: &Live) -> Response<Body> {
+        let flight = &mut self.flight;
+        if let Framing::Length(length) = head.framing
+            && length > flight.shared.config.max_response
+            && flight.version < Version::HTTP_2
+        {
+            return self.flight.fail(Failure::ResponseTooLarge);
+        }
+        flight.status = head.status.as_u16();
+        let mut response = Response::new(Body::default());
+        *response.status_mut() = head.status;
+        *response.headers_mut() = head.headers;
+        finish(&mut response, flight, binding(&self.spec, flight, live, self.bound));
+        if head.framing == Framing::Switched {
+            switch(&mut response, self.flight, exchange, self.upgrade, self.deadline);
+        } else {
+            *response.body_mut() = receive(self.flight, exchange);
+        }
+        response
+    }
+
+    fn repeatable(&self, sends: Sends) -> Repeatable {
+        let safe = sends == Sends::Nothing && self.flight.method.is_idempotent();
+        if safe { Repeatable::Yes } else { Repeatable::No }
+    }
+
+    async fn over_h2c(mut self: Box<Self>, live: Arc<Live>, limit: u64) -> Attempt {
         let progress = Arc::<Progress>::default();
-        let path = self.parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        let path = self.flight.uri.path_and_query().map_or("/", |path| path.as_str());
         let uri = Uri::builder().scheme("http").authority(self.flight.host()).path_and_query(path).build();
         let Ok(uri) = uri else { return Attempt::Answered(self.flight.fail(Failure::BadRequest)) };
-        let mut request = Request::new(Upload::new(self.body, progress.clone(), limit));
-        *request.method_mut() = self.parts.method.clone();
-        *request.uri_mut() = uri;
-        let context = forward::Context {
-            host: self.flight.host(),
-            peer: self.flight.peer,
-            scheme: self.flight.scheme,
-            trace: &self.flight.trace,
-            checked: self.checked,
+        let Some(body) = self.body.take() else {
+            return Attempt::Answered(self.flight.fail(Failure::BadRequest));
         };
-        *request.headers_mut() = forward::map(&self.parts.headers, &context);
+        let mut request = Request::new(Upload::new(body, progress.clone(), limit));
+        *request.method_mut() = self.flight.method.clone();
+        *request.uri_mut() = uri;
+        *request.headers_mut() = forward::map(&self.headers, &self.flight.context(self.checked));
         let sending = live.link.send(&*live.instance, request);
         let outcome = tokio::time::timeout_at(self.deadline.into(), sending).await;
         self.flight.request_bytes = progress.bytes();
         let (response, user) = match outcome {
             Ok(Ok(answer)) => answer,
             Ok(Err(Failed::Unreachable(request))) => {
-                self.body = request.into_body().into_inner();
+                self.body = Some(request.into_body().into_inner());
                 return self.unreachable(&live);
             }
             Ok(Err(Failed::Broken)) => return Attempt::Answered(failed(self.flight, progress.fault())),
@@ -365,36 +386,16 @@ fn failed(flight: Flight, fault: Fault) -> Response<Body> {
     }
 }
 
-/// Makes the response of an instance's.
-fn respond(
-    mut flight: Flight,
-    mut exchange: Exchange,
-    head: Head,
-    upgrade: Option<OnUpgrade>,
-    deadline: Instant,
-    bound: Option<Bound>,
-) -> Response<Body> {
-    if let Framing::Length(length) = head.framing
-        && length > flight.shared.config.max_response
-        && flight.version < Version::HTTP_2
-    {
-        return flight.fail(Failure::ResponseTooLarge);
+/// The body of a response: at once if it is there already.
+fn receive(mut flight: Flight, mut exchange: Exchange) -> Body {
+    match exchange.take_whole() {
+        Some(bytes) => {
+            flight.response_bytes = bytes.len() as u64;
+            flight.land(exchange.into_reusable());
+            Body::whole(bytes)
+        }
+        None => Body::http1(exchange, flight),
     }
-    flight.status = head.status.as_u16();
-    let mut response = Response::new(Body::default());
-    *response.status_mut() = head.status;
-    *response.headers_mut() = head.headers;
-    finish(&mut response, &flight, bound);
-    if head.framing == Framing::Switched {
-        switch(&mut response, flight, exchange, upgrade, deadline);
-    } else if let Some(bytes) = exchange.take_whole() {
-        flight.response_bytes = bytes.len() as u64;
-        flight.land(exchange.into_reusable());
-        *response.body_mut() = Body::whole(bytes);
-    } else {
-        *response.body_mut() = Body::http1(exchange, flight);
-    }
-    response
 }
 
 fn switch(

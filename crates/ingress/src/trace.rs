@@ -49,12 +49,14 @@ impl Trace {
     }
 
     /// As `X-Cloud-Trace-Context`: `TRACE/SPAN;o=1`, the span in decimal.
-    pub(crate) fn cloud(&self, text: &mut Vec<u8>) {
-        text.extend_from_slice(&self.id);
-        text.push(b'/');
-        decimal(self.span, text);
-        text.extend_from_slice(b";o=");
-        text.push(self.flag());
+    pub(crate) fn cloud(&self) -> Short {
+        let mut text = Short::default();
+        text.push(&self.id);
+        text.push(b"/");
+        decimal(self.span, &mut text);
+        text.push(b";o=");
+        text.push(&[self.flag()]);
+        text
     }
 
     fn flag(&self) -> u8 {
@@ -62,8 +64,41 @@ impl Trace {
     }
 }
 
+/// A text of at most 96 bytes, without an allocation. What does not fit is left out.
+pub(crate) struct Short {
+    text: [u8; 96],
+    length: usize,
+}
+
+impl Default for Short {
+    fn default() -> Self {
+        Short { text: [0; 96], length: 0 }
+    }
+}
+
+impl Short {
+    pub(crate) fn push(&mut self, part: &[u8]) {
+        let end = self.length + part.len();
+        if let Some(room) = self.text.get_mut(self.length..end) {
+            room.copy_from_slice(part);
+            self.length = end;
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.text[..self.length]
+    }
+}
+
+impl std::fmt::Write for Short {
+    fn write_str(&mut self, part: &str) -> std::fmt::Result {
+        self.push(part.as_bytes());
+        Ok(())
+    }
+}
+
 /// Appends a number in decimal.
-pub(crate) fn decimal(mut value: u64, text: &mut Vec<u8>) {
+pub(crate) fn decimal(mut value: u64, text: &mut Short) {
     let mut digits = [0; 20];
     let mut from = digits.len();
     loop {
@@ -74,7 +109,7 @@ pub(crate) fn decimal(mut value: u64, text: &mut Vec<u8>) {
             break;
         }
     }
-    text.extend_from_slice(&digits[from..]);
+    text.push(&digits[from..]);
 }
 
 fn hex(value: u64, text: &mut [u8]) {
@@ -138,12 +173,9 @@ mod tests {
             assert_eq!((trace.id(), trace.sampled), (ID, sampled), "{value}");
             let again = of("traceparent", std::str::from_utf8(&trace.parent()).unwrap());
             assert_eq!((again.id, again.sampled), (trace.id, trace.sampled));
-            let mut cloud = Vec::new();
-            trace.cloud(&mut cloud);
-            assert_eq!(
-                String::from_utf8(cloud).unwrap(),
-                format!("{ID}/{};o={}", trace.span, sampled as u8 ^ 1)
-            );
+            let cloud = trace.cloud();
+            let expected = format!("{ID}/{};o={}", trace.span, sampled as u8 ^ 1);
+            assert_eq!(cloud.bytes(), expected.as_bytes());
         }
     }
 
