@@ -77,7 +77,7 @@ fn describe(mapping: &Mapping) -> &'static str {
 }
 
 fn try_mapping(zygote: &Zygote, mapping: &Mapping, layers: &Path) -> Result<()> {
-    let warm = zygote.fork(Walls::Namespaces, None)?.raise(mapping)?;
+    let warm = zygote.fork(Walls::Namespaces, None)?.raise(mapping, None)?;
     if let Some(translation) = &warm.mapped.translation {
         translation.try_show(layers).step("translate owners")?;
     }
@@ -97,6 +97,7 @@ fn find_groups(data_id: &str) -> Result<Groups> {
     let limits = Limits { memory_bytes: Some(64 << 20), cpu_millis: Some(1000), pids: Some(64) };
     let limited = group.limit(&limits).step("limits").and_then(|()| group.procs().map(drop).step("joining"));
     group.remove().step("control groups")?;
+    groups.leave();
     limited.map(|()| groups)
 }
 

@@ -210,14 +210,14 @@ async fn begin(shared: &Arc<Shared>, order: Prepared, spec: &Spec) -> Result<Ins
     }
     let fds: Vec<&OwnedFd> = std::iter::once(&order.file).chain(&order.sources).collect();
     shared.to_init(&ToInit::Run, &fds).await?;
-    // While the init makes the root, the keeper makes sockets.
+    // While the init makes the root, the keeper makes sockets; the program starts when both are done.
     let mut listeners = Vec::new();
     if !spec.listen.is_empty() {
         shared.to_keeper(&ToKeeper::Listen(spec.listen.clone()), &[]).await?;
         listeners = receive_listeners(shared, &spec.listen).await?;
     }
-    // A program may have ended by now, and its keeper with it.
-    let _ = shared.to_keeper(&ToKeeper::Sockets { count: BATCH, family: Family::V4 }, &[]).await;
+    shared.to_keeper(&ToKeeper::Sockets { count: BATCH, family: Family::V4 }, &[]).await?;
+    shared.to_init(&ToInit::Go, &[]).await?;
     let (stdout, stderr) = receive_start(shared).await?;
     Ok(Instance { shared: shared.clone(), listeners, stdout: Some(stdout), stderr: Some(stderr) })
 }
@@ -438,10 +438,13 @@ impl Instance {
         self.shared.to_init(&ToInit::Signal(number), &[]).await
     }
 
-    /// Asks the main process to end (SIGTERM), and ends everything when it has, or when `grace` is over.
+    /// Asks the main process to end (SIGTERM), and ends everything when it has, or when `grace` is over. Without any
+    /// grace it is not asked.
     pub async fn stop(&self, grace: Duration) -> Exit {
-        let _ = self.thaw();
-        let _ = self.signal(libc::SIGTERM).await;
+        if !grace.is_zero() {
+            let _ = self.thaw();
+            let _ = self.signal(libc::SIGTERM).await;
+        }
         match tokio::time::timeout(grace, self.wait()).await {
             Ok(exit) => exit,
             Err(_) => {

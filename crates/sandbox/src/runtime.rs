@@ -11,13 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-use crate::cgroup::Groups;
+use crate::cgroup::{Cgroup, Groups};
 use crate::error::{Error, Result, Step};
 use crate::host::{self, Host, Level};
 use crate::instance::{self, Instance};
 use crate::spec::{Spec, Writable};
 use crate::wire::Walls;
-use crate::zygote::{self, Warm, Zygote};
+use crate::zygote::{self, Birth, Warm, Zygote};
 
 /// How many keepers may be raised at once: more would only wait for each other.
 const RAISED_AT_ONCE: usize = 4;
@@ -187,14 +187,25 @@ impl Inner {
             groups.make(&format!("{}{number}", prefix()))
         });
         let group = group.transpose().step("control group")?;
-        let birth = {
-            let mut zygote = self.zygote.lock().unwrap_or_else(PoisonError::into_inner);
-            if !zygote.is_alive() {
-                *zygote = start_zygote(&self.host)?;
+        match self.fork(group.as_deref()) {
+            Ok(birth) => birth.raise(&self.host.mapping, group),
+            Err(error) => {
+                zygote::discard(group);
+                Err(error)
             }
-            zygote.fork(self.walls(), group)?
-        };
-        birth.raise(&self.host.mapping)
+        }
+    }
+
+    /// Has the zygote fork, or its successor if it has been killed.
+    fn fork(&self, group: Option<&dyn Cgroup>) -> Result<Birth> {
+        let mut zygote = self.zygote.lock().unwrap_or_else(PoisonError::into_inner);
+        match zygote.fork(self.walls(), group) {
+            Err(_) if zygote.has_ended() => {
+                *zygote = start_zygote(&self.host)?;
+                zygote.fork(self.walls(), group)
+            }
+            done => done,
+        }
     }
 }
 

@@ -92,6 +92,8 @@ pub(crate) enum ToInit {
     Try,
     /// Become the instance. The first descriptor is the [`Order`], then those that it numbers.
     Run,
+    /// What the program may expect outside its root is there: start it.
+    Go,
     /// Send the main process a signal.
     Signal(i32),
 }
@@ -168,18 +170,18 @@ pub(crate) fn receive<M: DeserializeOwned>(socket: impl AsFd) -> io::Result<Opti
     let mut bytes = vec![0; MAX_MESSAGE];
     let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let got = rustix::io::retry_on_intr(|| {
+    let mut once = || {
         rustix::net::recvmsg(
             &socket,
             &mut [IoSliceMut::new(&mut bytes)],
             &mut control,
             RecvFlags::CMSG_CLOEXEC,
         )
-    });
-    let got = match got {
-        Ok(got) => got,
-        Err(rustix::io::Errno::CONNRESET) => return Ok(None),
-        Err(error) => return Err(error.into()),
+    };
+    let got = match rustix::io::retry_on_intr(&mut once) {
+        // The other side went without reading all we said. That is told once, and before what it said last.
+        Err(rustix::io::Errno::CONNRESET) => rustix::io::retry_on_intr(&mut once)?,
+        got => got?,
     };
     if got.bytes == 0 {
         return Ok(None);

@@ -59,8 +59,8 @@ impl Zygote {
     }
 
     /// Makes a keeper, whose init will join `group`.
-    pub(crate) fn fork(&self, walls: Walls, group: Option<Box<dyn Cgroup>>) -> Result<Birth> {
-        let procs = group.as_ref().map_or(Ok(Vec::new()), |group| group.procs()).step("control group")?;
+    pub(crate) fn fork(&self, walls: Walls, group: Option<&dyn Cgroup>) -> Result<Birth> {
+        let procs = group.map_or(Ok(Vec::new()), Cgroup::procs).step("control group")?;
         let procs: Vec<_> = procs.iter().map(AsFd::as_fd).collect();
         wire::send(self.socket()?, &ToZygote::Fork { walls }, &procs).step("helper")?;
         match next(self.socket()?)? {
@@ -69,15 +69,21 @@ impl Zygote {
                 let (Some(keeper), Some(init)) = (fds.next(), fds.next()) else {
                     return Err(Error::host("the helper sent no sockets"));
                 };
-                Ok(Birth { keeper, init, walls, group })
+                Ok(Birth { keeper, init, walls })
             }
             (FromZygote::Failed(error), _) => Err(error),
         }
     }
 
-    /// Whether it still runs.
-    pub(crate) fn is_alive(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+    /// Whether it has ended, or does so within a moment: its socket closes a little before.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        (0..20).any(|_| {
+            let ended = !matches!(self.child.try_wait(), Ok(None));
+            if !ended {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            ended
+        })
     }
 
     /// Lets it go and waits until it has cleared away what we left.
@@ -102,13 +108,12 @@ pub(crate) struct Birth {
     keeper: OwnedFd,
     init: OwnedFd,
     walls: Walls,
-    group: Option<Box<dyn Cgroup>>,
 }
 
 impl Birth {
-    /// Sees it through until only the spec is missing.
-    pub(crate) fn raise(self, mapping: &Mapping) -> Result<Warm> {
-        let Birth { keeper, init, walls, group } = self;
+    /// Sees it through until only the spec is missing. `group` is the one it was forked for, removed if this fails.
+    pub(crate) fn raise(self, mapping: &Mapping, group: Option<Box<dyn Cgroup>>) -> Result<Warm> {
+        let Birth { keeper, init, walls } = self;
         let mapping = (walls == Walls::Namespaces).then_some(mapping);
         match raise(&keeper, &init, mapping) {
             Ok((mapped, init_pid)) => Ok(Warm { keeper, init, init_pid, mapped, group }),

@@ -151,10 +151,15 @@ impl Groups {
         for group in &groups {
             remove_by(group.as_ref(), deadline)?;
         }
+        self.leave();
+        Ok(groups.len())
+    }
+
+    /// Removes the directories themselves, unless something is in them. They are made again when they are needed.
+    pub(crate) fn leave(&self) {
         for parent in self.parents() {
             let _ = fs::remove_dir(parent);
         }
-        Ok(groups.len())
     }
 
     fn names(&self) -> Vec<String> {

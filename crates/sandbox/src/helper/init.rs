@@ -61,7 +61,7 @@ fn live(haar: &OwnedFd, procs: Vec<OwnedFd>, groups: SetGroups) -> Result<()> {
             }
             Some((ToInit::Run, fds)) => return become_instance(haar, warm, fds, groups),
             // Nothing to signal yet.
-            Some((ToInit::Signal(_), _)) => {}
+            Some((ToInit::Signal(_) | ToInit::Go, _)) => {}
             None => return Ok(()),
         }
     }
@@ -99,12 +99,24 @@ fn become_instance(haar: &OwnedFd, warm: Warm, fds: Vec<OwnedFd>, groups: SetGro
     let Order { spec, .. } = order;
     rustix::system::sethostname(spec.hostname.as_bytes()).step("host name")?;
     let program = prepare(&spec, groups)?;
+    await_go(haar)?;
     let main = program.start(haar, Some(&filter))?;
     drop((program, spec));
     confine::bound()?;
     confine::drop_capabilities(Keep::Nothing)?;
     confine::filter(&filter)?;
     watch(haar, &signals, main)
+}
+
+/// Waits for the word to start, which has come while the root was made unless the keeper was slow.
+pub(super) fn await_go(haar: &OwnedFd) -> Result<()> {
+    loop {
+        match wire::receive(haar).step("start")? {
+            Some((ToInit::Go, _)) => return Ok(()),
+            Some(_) => {}
+            None => sys::exit_now(0),
+        }
+    }
 }
 
 fn prepare(spec: &Spec, groups: SetGroups) -> Result<Program> {

@@ -33,7 +33,7 @@ pub(super) fn run(haar: OwnedFd, socket: OwnedFd, procs: Vec<OwnedFd>, walls: Wa
     super::name(c"haar-keeper");
     let prepared = match walls {
         Walls::Namespaces => prepare(&haar).map(Some),
-        Walls::None => Ok(None),
+        Walls::None => plain::adopt_orphans().map(|()| None),
     };
     match prepared.and_then(|groups| Ok((groups, start_init(&haar, walls)?))) {
         Ok((Some(groups), None)) => {
@@ -113,11 +113,12 @@ impl Keeper {
         loop {
             let mut fds = [PollFd::new(&self.haar, PollFlags::IN), PollFd::new(&self.ended, PollFlags::IN)];
             let _ = rustix::event::poll(&mut fds, None);
-            if !fds[1].revents().is_empty() {
-                self.finish();
-            }
-            if !fds[0].revents().is_empty() {
+            let (told, ended) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
+            // What haar has said comes first: it may be which directory to empty.
+            if told {
                 self.obey();
+            } else if ended {
+                self.finish();
             }
         }
     }
@@ -143,7 +144,7 @@ impl Keeper {
         // The id cannot have been given to another: it is kept until we wait for it.
         match self.walls {
             Walls::Namespaces => rustix::process::kill_process(self.init, Signal::KILL).step("kill"),
-            // Without a namespace to end, whoever has not left the init's group.
+            // Without a namespace to end; the others follow when the init has ended.
             Walls::None => rustix::process::kill_process_group(self.init, Signal::KILL).step("kill"),
         }
     }
@@ -166,6 +167,9 @@ impl Keeper {
     fn finish(&mut self) -> ! {
         let _ = self.kill();
         let _ = rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(self.init), WaitOptions::empty()));
+        if self.walls == Walls::None {
+            plain::end_descendants();
+        }
         if let Some(scratch) = self.scratch.take() {
             empty(&scratch);
         }

@@ -8,8 +8,9 @@ use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, WaitOptions};
 
 use super::init::{self, Program};
 use super::user::User;
@@ -32,9 +33,9 @@ fn live(haar: &OwnedFd, procs: Vec<OwnedFd>) -> Result<()> {
     for group in procs {
         rustix::io::write(&group, b"0").step("join a control group")?;
     }
-    // A group of processes that can be killed as one, and orphans that come to us.
+    // A group of processes that can be killed as one.
     rustix::process::setpgid(None, None).step("process group")?;
-    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).step("reaper of orphans")?;
+    adopt_orphans()?;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).step("death signal")?;
     let mut signals = init::PASSED_ON.to_vec();
     signals.push(libc::SIGCHLD);
@@ -44,10 +45,35 @@ fn live(haar: &OwnedFd, procs: Vec<OwnedFd>) -> Result<()> {
         Some((ToInit::Run, fds)) => {
             let order = fds.into_iter().next().ok_or_else(|| Error::host("an order without its file"))?;
             let Order { spec, .. } = Order::from_file(order).step("order")?;
-            let main = program(&spec)?.start(haar, None)?;
+            let program = program(&spec)?;
+            init::await_go(haar)?;
+            let main = program.start(haar, None)?;
             init::watch(haar, &signals, main)
         }
         _ => Ok(()),
+    }
+}
+
+/// Makes this process the parent of those below it that lose theirs.
+pub(super) fn adopt_orphans() -> Result<()> {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).step("reaper of orphans")
+}
+
+/// Kills and reaps every process below this one, also those that made themselves a session: their parents' ends make
+/// them our children.
+pub(super) fn end_descendants() {
+    let pid = rustix::process::getpid().as_raw_nonzero();
+    let list = format!("/proc/self/task/{pid}/children");
+    loop {
+        let children = std::fs::read_to_string(&list).unwrap_or_default();
+        for child in children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
+            let _ = rustix::process::kill_process(child, Signal::KILL);
+        }
+        match rustix::process::wait(WaitOptions::NOHANG) {
+            Ok(Some(_)) => {}
+            Ok(None) => std::thread::sleep(Duration::from_millis(1)),
+            Err(_) => return,
+        }
     }
 }
 

@@ -128,7 +128,9 @@ pub(crate) async fn probing_leaves_the_caller_as_it_was(world: &World) {
         (spaces, mounts())
     };
     let before = state();
-    let host = sandbox::host::probe(&format!("{}-probe", world.data_id), &world.base).unwrap();
+    let data_id = format!("{}-probe", world.data_id);
+    let host = sandbox::host::probe(&data_id, &world.base).unwrap();
+    assert!(!Path::new(&format!("/sys/fs/cgroup/pids/haar-{data_id}")).exists());
     assert_eq!(host.level, world.sandbox.host().level);
     assert!(host.sentence.ends_with('.'));
     assert_eq!(state(), before);
