@@ -3,11 +3,10 @@
 //! The task owns the reading ends of the two helper sockets. Everyone else only sends, so no lock is held over a wait.
 //! It goes on when the [`Instance`] is dropped, until all that was the instance's is gone.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,10 +22,10 @@ use tokio::task::spawn_blocking;
 
 use crate::cgroup::{self, Cgroup, Usage};
 use crate::error::{Error, Result, Step};
-use crate::mapping::{Translation, detached};
-use crate::spec::{Listen, MountKind, Protocol, Spec, Writable};
+use crate::prepare::{self, Prepared};
+use crate::spec::{Limits, Listen, Protocol, Spec};
 use crate::sys;
-use crate::wire::{self, Family, FromInit, FromKeeper, Order, Source, ToInit, ToKeeper};
+use crate::wire::{self, Family, FromInit, FromKeeper, ToInit, ToKeeper};
 use crate::zygote::{Warm, unexpected};
 
 /// How long a start may take, a hanging disk included.
@@ -87,115 +86,52 @@ struct Shared {
 
 /// Starts an instance from what is warm. The work is a task of its own, so that a caller that gives up leaves nothing
 /// half done.
-pub(crate) async fn start(warm: Warm, mut spec: Spec) -> Result<Instance> {
-    let started = tokio::spawn(async move {
-        let Warm { keeper, init, init_pid, mapped, group } = warm;
-        let prepared = spawn_blocking(move || {
-            let order = prepare(&mut spec, &mapped.translation, mapped.groups, group.as_deref());
-            (order, spec, group)
-        });
-        let (order, spec, group) = prepared.await.step("prepare")?;
-        let shared = Arc::new(Shared {
-            id: spec.id.clone(),
-            init_pid,
-            keeper: nonblocking(keeper)?,
-            init: nonblocking(init)?,
-            group,
-            pools: Mutex::default(),
-            more: Notify::new(),
-            asked: AtomicBool::new(true),
-            exit: watch::Sender::new(None),
-        });
-        let started = match order {
-            Ok(order) => tokio::time::timeout(START_TIME, begin(&shared, order, &spec)).await,
-            Err(error) => Ok(Err(error)),
-        };
-        let mut started = started.unwrap_or_else(|_| Err(Error::host("the start took too long")));
-        if started.is_err() {
-            let _ = shared.to_keeper(&ToKeeper::Kill, &[]).await;
-            // That a helper is gone says less than why its init gave up.
-            if let Ok(Some((FromInit::Failed(error), _))) = wire::receive(shared.init.get_ref()) {
-                started = Err(error);
-            }
-        }
-        match &started {
-            Ok(_) => drop(tokio::spawn(look_after(shared))),
-            // Whoever is told of the failure may rely on nothing being left.
-            Err(_) => look_after(shared).await,
-        }
-        started
+pub(crate) async fn start(warm: Warm, spec: Spec) -> Result<Instance> {
+    tokio::spawn(start_to_the_end(warm, spec)).await.step("start")?
+}
+
+async fn start_to_the_end(warm: Warm, mut spec: Spec) -> Result<Instance> {
+    let Warm { keeper, init, init_pid, mapped, group } = warm;
+    let prepared = spawn_blocking(move || {
+        let prepared = prepare::prepare(&mut spec, &mapped, group.as_deref());
+        (prepared, spec, group)
     });
-    started.await.step("start")?
-}
-
-/// All that goes with an order.
-struct Prepared {
-    file: OwnedFd,
-    sources: Vec<OwnedFd>,
-    scratch: Option<OwnedFd>,
-}
-
-/// Limits the group, and gets hold of everything of the host's that the spec names.
-fn prepare(
-    spec: &mut Spec,
-    translation: &Option<Translation>,
-    groups: wire::SetGroups,
-    group: Option<&dyn Cgroup>,
-) -> Result<Prepared> {
-    if let Some(group) = group {
-        group.limit(&spec.limits).step("limits")?;
-    }
-    drop_repeated(&mut spec.layers);
-    let mut sources = Vec::new();
-    let mut source = |path: &Path| match translation {
-        Some(translation) => {
-            sources.push(translation.show(path).step(path.display())?);
-            Ok::<_, Error>(Source::Fd(sources.len() - 1))
-        }
-        None => Ok(Source::Path),
-    };
-    let layers = spec.layers.iter().map(|path| source(path)).collect::<Result<_>>()?;
-    let binds = spec.mounts.iter().map(|mount| match &mount.what {
-        MountKind::Bind { source: path, .. } => source(path).map(Some),
-        MountKind::Tmpfs { .. } => Ok(None),
+    let (prepared, spec, group) = prepared.await.step("prepare")?;
+    let shared = Arc::new(Shared {
+        id: spec.id.clone(),
+        init_pid,
+        keeper: nonblocking(keeper)?,
+        init: nonblocking(init)?,
+        group,
+        pools: Mutex::default(),
+        more: Notify::new(),
+        asked: AtomicBool::new(true),
+        exit: watch::Sender::new(None),
     });
-    let binds = binds.collect::<Result<_>>()?;
-    let (scratch, scratch_dir) = match spec.writable {
-        Writable::Memory => (None, None),
-        Writable::Disk => {
-            let directory = open_scratch(&spec.scratch, translation)?;
-            let source = match translation {
-                // It is the instance's own: its files have the instance's owners on disk.
-                Some(_) => {
-                    sources.push(detached(&spec.scratch).step("scratch directory")?);
-                    Source::Fd(sources.len() - 1)
-                }
-                None => Source::Path,
-            };
-            (Some(source), Some(directory))
+    match begin_in_time(&shared, prepared, &spec).await {
+        Ok(instance) => {
+            tokio::spawn(look_after(shared));
+            Ok(instance)
         }
-    };
-    let lengths = spec.files.iter().map(|file| file.bytes.len()).collect();
-    let order = Order { spec: spec.clone(), layers, binds, scratch, groups, lengths };
-    Ok(Prepared { file: order.to_file().step("order")?, sources, scratch: scratch_dir })
-}
-
-/// Removes all but the highest of each layer that comes more than once, which the kernel refuses to join. The highest
-/// hides the others entirely.
-fn drop_repeated(layers: &mut Vec<PathBuf>) {
-    let mut seen = HashSet::new();
-    layers.reverse();
-    layers.retain(|layer| seen.insert(layer.clone()));
-    layers.reverse();
-}
-
-fn open_scratch(path: &Path, translation: &Option<Translation>) -> Result<OwnedFd> {
-    let directory = std::fs::File::open(path).step(path.display())?;
-    if let Some(translation) = translation {
-        let (uid, gid) = (translation.root, translation.root);
-        std::os::unix::fs::fchown(&directory, Some(uid), Some(gid)).step(path.display())?;
+        Err(error) => Err(abandon(shared, error).await),
     }
-    Ok(directory.into())
+}
+
+async fn begin_in_time(shared: &Arc<Shared>, prepared: Result<Prepared>, spec: &Spec) -> Result<Instance> {
+    let begun = tokio::time::timeout(START_TIME, begin(shared, prepared?, spec)).await;
+    begun.unwrap_or_else(|_| Err(Error::host("the start took too long")))
+}
+
+/// Ends what did not start; whoever is told of the failure may rely on nothing being left. Returns the error to tell.
+async fn abandon(shared: Arc<Shared>, error: Error) -> Error {
+    let _ = shared.to_keeper(&ToKeeper::Kill, &[]).await;
+    // That a helper is gone says less than why its init gave up.
+    let said = wire::receive(shared.init.get_ref());
+    look_after(shared).await;
+    match said {
+        Ok(Some((FromInit::Failed(reason), _))) => reason,
+        _ => error,
+    }
 }
 
 fn nonblocking(socket: OwnedFd) -> Result<AsyncFd<OwnedFd>> {
@@ -274,6 +210,10 @@ impl Shared {
 
     async fn to_init(&self, message: &ToInit, fds: &[&OwnedFd]) -> Result<()> {
         send(&self.init, message, fds).await
+    }
+
+    fn group(&self) -> Result<&dyn Cgroup> {
+        self.group.as_deref().ok_or_else(|| Error::host("this host has no limits for instances"))
     }
 
     fn pools(&self) -> MutexGuard<'_, HashMap<Family, Vec<OwnedFd>>> {
@@ -454,9 +394,16 @@ impl Instance {
         }
     }
 
+    /// Changes limits while it runs; `None` leaves one as it is. Needs limits (control groups).
+    pub fn limit(&self, limits: &Limits) -> Result<()> {
+        self.group()?.limit(limits).step("limits")
+    }
+
     /// Stops every process where it stands. Needs limits (control groups).
-    pub fn freeze(&self) -> Result<()> {
-        self.group()?.freeze().step("freeze")
+    pub async fn freeze(&self) -> Result<()> {
+        // Version 1 has to be watched until the last process has stopped.
+        let shared = self.shared.clone();
+        spawn_blocking(move || shared.group()?.freeze().step("freeze")).await.step("freeze")?
     }
 
     /// Lets a frozen instance go on.
@@ -470,7 +417,7 @@ impl Instance {
     }
 
     fn group(&self) -> Result<&dyn Cgroup> {
-        self.shared.group.as_deref().ok_or_else(|| Error::host("this host has no limits for instances"))
+        self.shared.group()
     }
 }
 

@@ -261,3 +261,41 @@ impl Order {
         Ok(order)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn descriptors_come_with_their_message_and_an_end_is_no_error() {
+        let (here, there) = pair().unwrap();
+        let (one, two) = rustix::pipe::pipe().unwrap();
+        send(&here, &FromInit::Started, &[one.as_fd(), two.as_fd()]).unwrap();
+        drop(here);
+        let (message, fds) = receive::<FromInit>(&there).unwrap().unwrap();
+        assert!(matches!(message, FromInit::Started));
+        assert_eq!(fds.len(), 2);
+        assert!(receive::<FromInit>(&there).unwrap().is_none());
+    }
+
+    #[test]
+    fn last_words_are_heard_from_who_did_not_listen() {
+        let (here, there) = pair().unwrap();
+        send(&here, &ToInit::Go, &[]).unwrap();
+        send(&there, &FromInit::Warm, &[]).unwrap();
+        drop(there);
+        assert!(matches!(receive::<FromInit>(&here).unwrap(), Some((FromInit::Warm, _))));
+        assert!(receive::<FromInit>(&here).unwrap().is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_workload_makes_an_init_say_is_a_message_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 1..4096)) {
+            let (here, there) = pair().unwrap();
+            rustix::net::send(&here, &bytes, SendFlags::empty()).unwrap();
+            prop_assert!(receive::<FromInit>(&there).map_or(true, |message| message.is_some()));
+        }
+    }
+}

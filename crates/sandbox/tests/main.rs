@@ -81,6 +81,8 @@ const STORIES: &[Story] = stories![
     Namespaces wires::a_server_inside_is_reached,
     Namespaces wires::many_connections_outlast_a_batch,
     Namespaces wires::programs_inside_reach_our_listeners,
+    Namespaces wires::a_socket_of_the_host_is_reached_through_a_volume,
+    Limits limits::limits_change_while_it_runs,
     Limits limits::too_much_memory_is_told_as_such,
     Limits limits::files_in_memory_count,
     Limits limits::a_fork_bomb_fizzles_out,

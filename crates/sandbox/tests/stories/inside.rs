@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ pub(crate) fn run(words: &[String]) {
         ["serve", port, text] => serve(port.parse().unwrap(), text),
         ["ask", addr] => println!("{}", ask(addr)),
         ["ask-udp", addr] => println!("{}", ask_udp(addr)),
+        ["ask-unix", path] => println!("{}", ask_unix(path)),
         ["eat", bytes] => eat(bytes.parse().unwrap()),
         ["bomb"] => bomb(),
         ["attempts"] => attempts(),
@@ -35,9 +37,16 @@ fn ask(addr: &str) -> String {
     }
 }
 
+fn ask_unix(path: &str) -> String {
+    let mut text = String::new();
+    match UnixStream::connect(path).and_then(|mut stream| stream.read_to_string(&mut text)) {
+        Ok(_) => text,
+        Err(error) => error.kind().to_string(),
+    }
+}
+
 fn ask_udp(addr: &str) -> String {
-    let socket = UdpSocket::bind("127.0.0.1:0").or_else(|_| UdpSocket::bind("0.0.0.0:0")).unwrap();
-    let socket = if addr.starts_with("127.") { socket } else { UdpSocket::bind("0.0.0.0:0").unwrap() };
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     socket.send_to(b"question", addr).unwrap();
     let mut answer = [0; 64];

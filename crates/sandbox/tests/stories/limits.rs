@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sandbox::Ending;
 use sandbox::spec::{Limits, Mount, MountKind};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt};
 
 use crate::world::World;
 
@@ -47,7 +47,7 @@ pub(crate) async fn a_frozen_instance_stands_still(world: &World) {
     let mut instance = world.start(world.shell("while :; do echo x; sleep 0.01; done")).await;
     let mut out = instance.take_stdout().unwrap();
     out.read_exact(&mut [0; 8]).await.unwrap();
-    instance.freeze().unwrap();
+    instance.freeze().await.unwrap();
     // What was in the pipe, and then no more.
     let mut rest = vec![0; 4096];
     while let Ok(read) = tokio::time::timeout(Duration::from_millis(60), out.read(&mut rest)).await {
@@ -55,7 +55,7 @@ pub(crate) async fn a_frozen_instance_stands_still(world: &World) {
     }
     instance.thaw().unwrap();
     out.read_exact(&mut [0; 8]).await.unwrap();
-    instance.freeze().unwrap();
+    instance.freeze().await.unwrap();
     assert_eq!(instance.stop(Duration::from_secs(5)).await.how, Ending::Signal(15));
 }
 
@@ -70,4 +70,18 @@ pub(crate) async fn usage_is_counted(world: &World) {
     assert!(usage.cpu_micros > 1000, "{usage:?}");
     assert!(usage.peak_bytes > 20_000_000 && usage.memory_bytes < usage.peak_bytes, "{usage:?}");
     assert_eq!(usage.oom_kills, 0);
+}
+
+pub(crate) async fn limits_change_while_it_runs(world: &World) {
+    let script = "echo ready; while :; do /usr/bin/true && echo fine || echo no more; sleep 0.01; done";
+    let mut instance = world.start(world.shell(script)).await;
+    let mut lines = tokio::io::BufReader::new(instance.take_stdout().unwrap()).lines();
+    for expected in ["ready", "fine"] {
+        assert_eq!(lines.next_line().await.unwrap().as_deref(), Some(expected));
+    }
+    // The init and the shell, and none besides.
+    instance.limit(&Limits { pids: Some(2), cpu_millis: Some(500), memory_bytes: None }).unwrap();
+    let mut errors = tokio::io::BufReader::new(instance.take_stderr().unwrap()).lines();
+    let error = errors.next_line().await.unwrap().unwrap();
+    assert!(error.contains("fork"), "{error}");
 }

@@ -78,7 +78,7 @@ pub(crate) fn be_a_parent(words: &[String]) {
         spec.scratch = words[2].clone().into();
         let instance = sandbox.start(spec).await.unwrap();
         // Frozen, it could not even be killed if nobody thawed it.
-        let _ = instance.freeze();
+        let _ = instance.freeze().await;
         println!("{}", instance.pid());
         std::future::pending::<()>().await;
     });

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use sandbox::Listener;
-use sandbox::spec::{Listen, Protocol};
+use sandbox::spec::{Access, Listen, Protocol};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::world::World;
+use crate::world::{World, bind, set_mode};
 
 pub(crate) async fn a_server_inside_is_reached(world: &World) {
     let mut instance = world.start(world.inside(&["serve", "80", "low port"])).await;
@@ -67,4 +67,18 @@ pub(crate) async fn programs_inside_reach_our_listeners(world: &World) {
     let mut out = String::new();
     instance.take_stdout().unwrap().read_to_string(&mut out).await.unwrap();
     assert_eq!(out, "metadata\nname\napis\n");
+}
+
+pub(crate) async fn a_socket_of_the_host_is_reached_through_a_volume(world: &World) {
+    // In memory, where older kernels cannot translate owners; they are not needed to connect.
+    let home = tempfile::tempdir_in("/dev/shm").unwrap();
+    let listener = tokio::net::UnixListener::bind(home.path().join("sql")).unwrap();
+    set_mode(&home.path().join("sql"), 0o666);
+    set_mode(home.path(), 0o755);
+    let mut spec = world.inside(&["ask-unix", "/cloudsql/p:r:i/sql"]);
+    spec.mounts.push(bind(home.path(), "/cloudsql/p:r:i", Access::ReadOnly));
+    let instance = world.run(spec);
+    let serve = async { listener.accept().await.unwrap().0.write_all(b"rows").await.unwrap() };
+    let (said, ()) = tokio::join!(instance, serve);
+    assert_eq!(said.out, "rows\n", "{}", said.err);
 }
