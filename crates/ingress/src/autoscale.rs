@@ -25,30 +25,36 @@ impl Revision {
 
     /// Looks at the revision at once, for instance because its settings have changed.
     pub(crate) fn reconsider(self: &Arc<Self>) {
-        self.step(Instant::now());
+        let now = self.time(Instant::now());
         let mut state = self.lock();
-        self.keep_watch(&mut state);
+        if self.look(&mut state, now).is_some() {
+            self.keep_watch(&mut state);
+        }
     }
 
-    /// One look: scale, retire, freeze. Says when to look again; `None` when there is nothing left to do.
-    fn step(self: &Arc<Self>, now: Instant) -> Option<Duration> {
-        let now = self.time(now);
-        let spec = self.spec.load_full();
+    /// A look of the revision's task, which ends when there is nothing left to do.
+    fn tick(self: &Arc<Self>) -> Option<Duration> {
+        let now = self.time(Instant::now());
         let mut state = self.lock();
-        let Some(spec) = spec.filter(|_| state.life == Life::Serving) else {
+        let next = self.look(&mut state, now);
+        if next.is_none() {
             state.watch = Watch::Asleep;
-            return None;
-        };
+        }
+        next
+    }
+
+    /// One look: scale, retire, freeze. Says when to look again; `None` when nothing will change by itself.
+    fn look(self: &Arc<Self>, state: &mut State, now: Duration) -> Option<Duration> {
+        let spec = self.spec.load_full().filter(|_| state.life == Life::Serving)?;
         state.sample_cpu(now, &spec);
         let facts = state.facts(now, &spec);
         state.desired = state.scaler.decide(now, &facts);
         let desired = state.desired;
-        self.start_up_to(&mut state, now, desired);
-        self.retire(&mut state, now, &spec);
-        let all_frozen = self.freeze_idle(&mut state, now, &spec);
+        self.start_up_to(state, now, desired);
+        self.retire(state, now, &spec);
+        let all_frozen = self.freeze_idle(state, now, &spec);
         state.serving.iter().for_each(|live| live.pool.prune());
-        if state.rests(&facts, &spec) && all_frozen {
-            state.watch = Watch::Asleep;
+        if state.rests(&spec) && all_frozen {
             return None;
         }
         let tick = self.fleet.tuning.tick;
@@ -109,12 +115,11 @@ impl State {
         self.cpu_seen = Some((now, used));
     }
 
-    /// Whether nothing will change by itself.
-    fn rests(&self, facts: &Facts, spec: &RevisionSpec) -> bool {
-        let idle = facts.idle.is_some_and(|idle| idle >= spec.idle_after);
-        idle && self.starting == 0
-            && self.leaving.is_empty()
-            && self.serving.len() as u32 == spec.min.min(spec.max)
+    /// Whether there is nothing to do and nothing to wait for.
+    fn rests(&self, spec: &RevisionSpec) -> bool {
+        let floor = spec.min.min(spec.max);
+        let settled = self.starting == 0 && self.leaving.is_empty() && self.serving.len() as u32 == floor;
+        settled && self.requests() == 0 && self.desired <= floor
     }
 }
 
@@ -123,7 +128,7 @@ async fn watch(revision: Weak<Revision>, first: Duration) {
     let mut wait = first;
     loop {
         tokio::time::sleep(wait).await;
-        let next = revision.upgrade().and_then(|revision| revision.step(Instant::now()));
+        let next = revision.upgrade().and_then(|revision| revision.tick());
         match next {
             Some(next) => wait = next,
             None => return,

@@ -77,12 +77,15 @@ pub(crate) enum Repeatable {
     No,
 }
 
+/// Boxed, so that connections move in and out as pointers and not as kilobytes.
+type Idle = Vec<Box<Conn>>;
+
 /// The idle connections of an instance; the one used last is used next.
 #[derive(Default)]
-pub(crate) struct Pool(Mutex<Vec<Box<Conn>>>);
+pub(crate) struct Pool(Mutex<Idle>);
 
 impl Pool {
-    fn lock(&self) -> MutexGuard<'_, Vec<Box<Conn>>> {
+    fn lock(&self) -> MutexGuard<'_, Idle> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -228,6 +228,10 @@ impl Exchange {
             }
             self.advance_upload(cx)?;
             match self.decode() {
+                // A stream that never pauses never looks at the alarm.
+                Ok(Some(_)) if Instant::now() >= self.deadline => {
+                    return Poll::Ready(Some(Err(Fault::Timeout)));
+                }
                 Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
                 Ok(None) if self.is_done() => return Poll::Ready(None),
                 Ok(None) => {}

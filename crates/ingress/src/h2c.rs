@@ -80,7 +80,9 @@ impl Link {
         mut request: Request<Upload>,
     ) -> Result<(Response<Incoming>, User), Failed> {
         for _ in 0..2 {
-            let Ok(mut line) = self.line(instance).await else { return Err(Failed::Unreachable(request)) };
+            let Ok(mut line) = self.line(instance).await else {
+                return Err(Failed::Unreachable(Box::new(request)));
+            };
             if line.sender.ready().await.is_err() {
                 continue;
             }
@@ -99,7 +101,7 @@ impl Link {
 /// Why there was no response.
 pub(crate) enum Failed {
     /// No connection: nothing was sent.
-    Unreachable(Request<Upload>),
+    Unreachable(Box<Request<Upload>>),
     Broken,
 }
 
@@ -200,13 +202,14 @@ impl Answer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let Some(flight) = &mut self.flight else { return Poll::Ready(None) };
+        // The clock is asked as well, for a stream that never pauses never looks at the alarm.
+        let late = || tokio::time::Instant::now() >= self.alarm.deadline();
         let frame = match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(_))) if late() => return self.time_out(),
             Poll::Ready(frame) => frame,
             Poll::Pending => {
                 ready!(self.alarm.as_mut().poll(cx));
-                flight.cut(Fault::Timeout);
-                self.flight = None;
-                return Poll::Ready(Some(Err(Fault::Timeout.into())));
+                return self.time_out();
             }
         };
         flight.request_bytes = self.progress.bytes();
@@ -228,6 +231,13 @@ impl Answer {
                 Poll::Ready(None)
             }
         }
+    }
+
+    fn time_out(&mut self) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(mut flight) = self.flight.take() {
+            flight.cut(Fault::Timeout);
+        }
+        Poll::Ready(Some(Err(Fault::Timeout.into())))
     }
 
     pub(crate) fn is_end_stream(&self) -> bool {

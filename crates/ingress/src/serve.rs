@@ -285,9 +285,10 @@ impl Call {
         let repeatable = self.repeatable(sends);
         let mut conn = match live.pool.take(repeatable) {
             Some(conn) => conn,
-            None => match connect(&live).await {
-                Some(conn) => conn,
-                None => return self.unreachable(&live),
+            None => match connect(&live, self.deadline).await {
+                Ok(conn) => conn,
+                Err(Unconnected::Gone) => return self.unreachable(&live),
+                Err(reason) => return Attempt::Answered(self.flight.fail(reason.into())),
             },
         };
         forward::write_head(&mut conn.output, &self.headers, &self.context(), sends);
@@ -300,13 +301,15 @@ impl Call {
             self.flight.request_bytes = exchange.request_bytes();
             match outcome {
                 Ok(head) => return Attempt::Answered(self.respond(exchange, head, &live)),
-                Err(Fault::Stale) if repeatable == Repeatable::Yes => match connect(&live).await {
-                    Some(mut fresh) => {
-                        fresh.output = exchange.into_head();
-                        conn = fresh;
+                Err(Fault::Stale) if repeatable == Repeatable::Yes => {
+                    match connect(&live, self.deadline).await {
+                        Ok(mut fresh) => {
+                            fresh.output = exchange.into_head();
+                            conn = fresh;
+                        }
+                        Err(reason) => return Attempt::Answered(self.flight.fail(reason.into())),
                     }
-                    None => return Attempt::Answered(self.flight.fail(Failure::Broken)),
-                },
+                }
                 Err(fault) => return Attempt::Answered(failed(self.flight, fault)),
             }
         }
@@ -428,12 +431,32 @@ fn binding(spec: &RevisionSpec, flight: &Flight, live: &Live, before: Option<Bou
     (spec.affinity == Affinity::Cookie && before != Some(bound)).then_some(bound)
 }
 
-async fn connect(live: &Live) -> Option<Box<Conn>> {
-    match live.instance.connect().await {
-        Ok(stream) => Some(Box::new(Conn::new(stream))),
-        Err(error) => {
+/// Why there is no connection to an instance.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unconnected {
+    /// Nobody listens there any more.
+    Gone,
+    /// We could not (no descriptors left, for instance): that is not the instance's fault.
+    Failed,
+    Late,
+}
+
+impl From<Unconnected> for Failure {
+    fn from(reason: Unconnected) -> Self {
+        if reason == Unconnected::Late { Failure::Timeout } else { Failure::Broken }
+    }
+}
+
+async fn connect(live: &Live, deadline: Instant) -> Result<Box<Conn>, Unconnected> {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotConnected, NotFound};
+    match tokio::time::timeout_at(deadline.into(), live.instance.connect()).await {
+        Ok(Ok(stream)) => Ok(Box::new(Conn::new(stream))),
+        Err(_) => Err(Unconnected::Late),
+        Ok(Err(error)) => {
             tracing::warn!(instance = live.instance.id(), %error, "an instance cannot be reached");
-            None
+            let gone = [BrokenPipe, ConnectionRefused, ConnectionReset, NotConnected, NotFound]
+                .contains(&error.kind());
+            Err(if gone { Unconnected::Gone } else { Unconnected::Failed })
         }
     }
 }

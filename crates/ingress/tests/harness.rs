@@ -34,7 +34,7 @@ use kernel::{BoxFuture, clock::Clock};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
-    task::JoinHandle,
+    task::{AbortHandle, JoinHandle},
 };
 
 /// How long a test waits for what must happen.
@@ -75,6 +75,8 @@ pub(crate) struct Fleet {
     pub(crate) stopped: AtomicUsize,
     pub(crate) connections: Arc<AtomicUsize>,
     pub(crate) events: Arc<Mutex<Vec<String>>>,
+    /// The listeners of all instances, to be killed.
+    pub(crate) listeners: Mutex<Vec<AbortHandle>>,
 }
 
 struct Member {
@@ -102,6 +104,7 @@ impl Instances for Starter {
             let (id, address) = (format!("{revision}/{number}"), listener.local_addr().unwrap());
             let task =
                 tokio::spawn(accept(listener, fleet.program.clone(), id.clone(), fleet.connections.clone()));
+            fleet.listeners.lock().unwrap().push(task.abort_handle());
             Ok(Arc::new(Member { id, address, task, events: fleet.events.clone() }) as Arc<dyn Instance>)
         })
     }
@@ -255,6 +258,7 @@ impl World {
             stopped: AtomicUsize::new(0),
             connections: Arc::default(),
             events: Arc::default(),
+            listeners: Mutex::default(),
         });
         let log = Arc::<Log>::default();
         let starter = Arc::new(Starter(fleet.clone()));

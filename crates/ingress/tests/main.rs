@@ -1,5 +1,8 @@
 //! The ingress over real sockets: clients on one side, instances made by the tests on the other.
 
+// Helpers of tests, where a panic is how a failure is told.
+#![allow(clippy::unwrap_used)]
+
 mod harness;
 mod identity;
 mod limits;

@@ -178,5 +178,44 @@ fn an_instance_that_died_is_replaced_and_loses_no_request_that_was_not_sent() {
         world.ingress.instance_ended(&revision().id, "app-1/0");
         assert_eq!(world.get("/").await.2, "app-1/1");
         assert_eq!(world.fleet.stopped.load(SeqCst), 1);
+        // Found out by a request, which goes elsewhere.
+        let world = World::new(server(|_, id| async move {
+            Response::builder().header("connection", "close").body(full(id)).unwrap()
+        }))
+        .await;
+        assert_eq!(world.get("/").await.2, "app-1/0");
+        world.fleet.listeners.lock().unwrap().drain(..).for_each(|listener| listener.abort());
+        let post = http::Request::post("/").header("host", HOST).body(full("x")).unwrap();
+        assert_eq!(world.send(post).await.2, "app-1/1");
     });
+}
+
+#[test]
+fn a_thousand_idle_services_are_small_and_still() {
+    test(async {
+        let world = World::new(who()).await;
+        let before = memory();
+        let services = (0..1000).map(|i| ingress::ServiceRoute {
+            name: format!("app-{i}").into(),
+            hosts: vec![format!("app-{i}.r.run.localhost").into(), format!("app-{i}.a.run.app").into()],
+            traffic: vec![(ingress::RevisionId::new(format!("app-{i}-1")), 100)],
+            ..service()
+        });
+        world.ingress.set_services(services.collect());
+        for i in 0..1000 {
+            world.ingress.set_revision(RevisionSpec::new(ingress::RevisionId::new(format!("app-{i}-1"))));
+        }
+        assert_eq!(world.fleet.attempts.load(SeqCst), 0);
+        // Other tests of this process run at the same time: this is an upper bound.
+        let grown = memory().saturating_sub(before);
+        assert!(grown < 100 << 20, "{grown} bytes");
+        let request = http::Request::get("/").header("host", "app-999.a.run.app").body(empty()).unwrap();
+        assert_eq!(world.send(request).await.2, "app-999-1/0");
+    });
+}
+
+/// Resident memory of this process, in bytes.
+fn memory() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
