@@ -25,6 +25,7 @@ enum Command {
     Exec(commands::exec::Exec),
     Env(commands::env::Env),
     Api(commands::api::Api),
+    Images(commands::images::Images),
     Reset(commands::reset::Reset),
 }
 
@@ -39,6 +40,7 @@ impl Haar {
             Command::Exec(args) => args.run(&data),
             Command::Env(args) => args.run(&data),
             Command::Api(args) => args.run(&data),
+            Command::Images(args) => args.run(&data),
             Command::Reset(args) => args.run(&data),
         }
     }

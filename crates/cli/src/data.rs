@@ -85,8 +85,12 @@ impl DataDir {
 
     /// The haar that runs on it now, if one does.
     pub fn running(&self) -> Option<Running> {
-        let running: Running = serde_json::from_slice(&fs::read(self.join("run.json")).ok()?).ok()?;
-        is_haar(running.pid).then_some(running)
+        self.described().filter(|running| is_haar(running.pid))
+    }
+
+    /// What the last haar on it said of itself, whether it still runs or not.
+    pub fn described(&self) -> Option<Running> {
+        serde_json::from_slice(&fs::read(self.join("run.json")).ok()?).ok()
     }
 
     /// The haar that runs on it now, or what to do to have one.

@@ -21,6 +21,12 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    // Both take this process over if it was started for them: the helper that starts instances must have no threads.
+    sandbox::helper::entry();
+    if let Err(error) = images::serve_if_asked() {
+        eprintln!("cannot serve: {error}");
+        return ExitCode::FAILURE;
+    }
     match args::Haar::parse().run() {
         Ok(code) => code,
         Err(error) => {

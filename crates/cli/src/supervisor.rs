@@ -29,8 +29,6 @@ const LOG_LIMIT: u64 = 16 << 20;
 const START_PATIENCE: Duration = Duration::from_secs(30);
 /// After this many failed starts in a row the supervisor gives up.
 const MAX_FAILED_STARTS: u32 = 5;
-/// A haar that ran for longer than this had started well.
-const STARTED_WELL: Duration = Duration::from_secs(10);
 
 /// What this process was started as.
 pub enum Role {
@@ -93,10 +91,10 @@ async fn watch_over(data: &DataDir, listener: TcpListener) -> Result<ExitCode> {
     let mut failed_starts = 0;
     loop {
         let socket = listener.try_clone().doing("keep the listening socket")?;
-        let started = Instant::now();
         let mut child = tokio::process::Command::from(again("supervised", socket.into(), open_log(data)?)?)
             .spawn()
             .doing("start haar")?;
+        let pid = child.id();
         let status = tokio::select! {
             status = child.wait() => status.doing("wait for haar")?,
             _ = terminated.recv() => return stop(child).await,
@@ -104,7 +102,9 @@ async fn watch_over(data: &DataDir, listener: TcpListener) -> Result<ExitCode> {
         if status.success() {
             return Ok(ExitCode::SUCCESS);
         }
-        failed_starts = if started.elapsed() > STARTED_WELL { 1 } else { failed_starts + 1 };
+        // A haar that had said who it is was serving, however short its life.
+        let was_serving = data.described().is_some_and(|running| Some(running.pid as u32) == pid);
+        failed_starts = if was_serving { 0 } else { failed_starts + 1 };
         if failed_starts == MAX_FAILED_STARTS {
             return Err(Trouble::new(format!(
                 "haar ended {MAX_FAILED_STARTS} times in a row ({status}); not starting it again"

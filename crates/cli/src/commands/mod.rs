@@ -4,6 +4,7 @@ pub mod api;
 pub mod down;
 pub mod env;
 pub mod exec;
+pub mod images;
 pub mod reset;
 pub mod status;
 pub mod up;

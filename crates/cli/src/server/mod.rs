@@ -3,9 +3,11 @@
 //! Nothing else in the house knows more than its neighbours. The order is the order of dependence: the store, the
 //! projects, identity, the products, the gateway. Settings are settled before anything is opened.
 
+mod adapters;
 mod control;
 pub mod listener;
 mod oauth;
+mod workloads;
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -16,11 +18,18 @@ use std::{
 
 use gateway::{Anonymous, Ca, Gateway, Hosts, Listener, Upstream};
 use iam::{Iam, Owner};
+use ingress::Ingress;
 use kernel::{clock::Clock, operations::Operations, ports, store::Store};
 use projects::Projects;
+use run::{
+    Fleet, Run,
+    local::{LocalConfig, LocalRuntime},
+};
 use secrets::Secrets;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
+
+use workloads::Workloads;
 
 use crate::{
     data::{DataDir, Running},
@@ -29,6 +38,9 @@ use crate::{
 
 /// How long calls that are under way may still take when haar is told to stop.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// How many instances are prepared before they are asked for: what a first request waits for least.
+const WARM_INSTANCES: usize = 2;
 
 /// What haar is started with, settled.
 pub struct Settings {
@@ -49,6 +61,11 @@ pub struct Parts {
     pub(crate) iam: Arc<Iam>,
     projects: Arc<Projects>,
     secrets: Arc<Secrets>,
+    run: Arc<Run>,
+    fleet: Arc<Fleet>,
+    ingress: Arc<Ingress>,
+    workloads: Arc<Workloads>,
+    level: String,
 }
 
 /// Serves until told to stop. `ready` is called when the first call would be answered.
@@ -71,22 +88,26 @@ async fn run(
 ) -> Result<ExitCode> {
     let mut stop = Stop::new()?;
     let address = socket.local_addr().doing("look at the listening socket")?;
-    let parts = Arc::new(Parts::open(&settings).await?);
     let running = describe(&settings, address)?;
-    let gateway = join(&settings, &parts, &running, upstream)?;
+    let ca = Ca::open(&settings.data.make("ca")?).doing("open the certificate authority")?;
+    let parts = Arc::new(Parts::open(&settings, &ca, address.port()).await?);
+    let gateway = join(&settings, &parts, &running, ca, upstream)?;
+    parts.workloads.bind(gateway.clone());
     let opened = gateway.open(Listener::machine(socket)).doing("listen")?;
     settings.data.write("run.json", &serde_json::to_vec_pretty(&running).doing("write run.json")?)?;
     ready(&running);
+    parts.run.begin(parts.ingress.clone());
     stop.asked().await;
     drop(opened);
     gateway.close(DRAIN).await;
+    parts.fleet.shut_down().await;
     let _ = std::fs::remove_file(settings.data.join("run.json"));
     Ok(ExitCode::SUCCESS)
 }
 
 impl Parts {
     /// Opens every product on one store.
-    async fn open(settings: &Settings) -> Result<Parts> {
+    async fn open(settings: &Settings, ca: &Ca, public_port: u16) -> Result<Parts> {
         let data = &settings.data;
         let clock = Clock::system();
         let store: Arc<dyn Store> = Arc::new(kernel::store::Embedded::open(data.path()).map_err(trouble)?);
@@ -99,22 +120,91 @@ impl Parts {
         projects.bind(&(iam.clone() as Arc<dyn ports::Policies>));
         let operations = Operations::open(store.clone(), clock.clone()).await.map_err(trouble)?;
         let keys = data.make("keys")?;
-        let secrets =
-            Secrets::open(store, &keys, clock, projects.clone(), iam.clone()).await.map_err(trouble)?;
-        operations.fail_unfinished().await.map_err(trouble)?;
+        let secrets = Secrets::open(store.clone(), &keys, clock.clone(), projects.clone(), iam.clone())
+            .await
+            .map_err(trouble)?;
         projects.ensure(&settings.project).await.map_err(trouble)?;
-        Ok(Parts { iam, projects, secrets })
+
+        let output = Arc::new(adapters::Output::default());
+        let workloads = Arc::new(Workloads::default());
+        let runtime = local_runtime(settings, ca, public_port, &workloads, output.clone())?;
+        let level = runtime.host().sentence.clone();
+        let fleet = Fleet::new(Arc::new(runtime));
+        let images =
+            images::Images::open(&data.make("images")?).map_err(|error| Trouble::new(error.to_string()))?;
+        let ports = run::Ports {
+            store,
+            clock: clock.clone(),
+            projects: projects.clone(),
+            authority: iam.clone(),
+            policies: iam.clone(),
+            identity: iam.clone(),
+            secrets: secrets.clone(),
+            images: Arc::new(adapters::LocalImages(images)),
+            logs: output.clone(),
+            public_port,
+        };
+        let run = Run::open(ports, fleet.clone(), operations.clone()).await.map_err(trouble)?;
+        let callers = Arc::new(adapters::Callers { identity: iam.clone(), authority: iam.clone() });
+        let ingress = Ingress::new(ingress::Config::default(), fleet.clone(), output, callers, clock);
+        Ok(Parts { iam, projects, secrets, run, fleet, ingress, workloads, level })
     }
 
     /// What `haar status` lists.
     fn services(&self) -> Value {
-        json!([])
+        let one = |service: run::ServiceStatus| {
+            json!({
+                "name": service.name,
+                "region": service.region,
+                "url": service.url,
+                "revision": service.revision,
+                "instances": service.instances,
+            })
+        };
+        self.run.status().into_iter().map(one).collect()
     }
 }
 
+/// What runs instances here.
+fn local_runtime(
+    settings: &Settings,
+    ca: &Ca,
+    public_port: u16,
+    workloads: &Arc<Workloads>,
+    logs: Arc<adapters::Output>,
+) -> Result<Arc<LocalRuntime>> {
+    let bundle = gateway::bundle(ca.pem(), &[]).doing("put the trusted certificates together")?;
+    let config = LocalConfig {
+        directory: settings.data.make("instances")?,
+        data_id: data_id(&settings.data),
+        files: vec![("/etc/haar/truststore.p12".into(), gateway::java_store(&bundle))],
+        bundle: bundle.into_bytes(),
+        env: Vec::new(),
+        plain_env: Vec::new(),
+        isolation: Default::default(),
+        public_port,
+        warm: WARM_INSTANCES,
+    };
+    LocalRuntime::open(config, Arc::new(workloads::Doors(workloads.clone())), logs)
+        .doing("prepare for instances")
+}
+
+/// A short name for a data directory: what control groups carry, so that several haars run side by side.
+fn data_id(data: &DataDir) -> String {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    data.path().hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
 /// Puts the products behind the port.
-fn join(settings: &Settings, parts: &Arc<Parts>, running: &Running, upstream: Upstream) -> Result<Gateway> {
-    let ca = Ca::open(&settings.data.make("ca")?).doing("open the certificate authority")?;
+fn join(
+    settings: &Settings,
+    parts: &Arc<Parts>,
+    running: &Running,
+    ca: Ca,
+    upstream: Upstream,
+) -> Result<Gateway> {
     let anonymous = match settings.anonymous_is_owner {
         true => Anonymous::Owner(parts.iam.owner().principal()),
         false => Anonymous::Deny,
@@ -124,19 +214,31 @@ fn join(settings: &Settings, parts: &Arc<Parts>, running: &Running, upstream: Up
         "listen": running.listen.to_string(),
         "version": running.version,
         "project": running.project,
+        "level": parts.level,
         "data": settings.data.path(),
         "log": settings.data.join("haar.log"),
     });
     let control = Arc::new(control::Control::new(parts.clone(), running.control_key.clone(), about));
+    let services = Arc::new(adapters::Services(parts.ingress.clone()));
+    let metadata =
+        Arc::new(workloads::Metadata { iam: parts.iam.clone(), workloads: parts.workloads.clone() });
     let oauth = Arc::new(oauth::OAuth(parts.iam.clone()));
     let mut builder = Gateway::builder(parts.iam.clone(), parts.iam.clone(), parts.projects.clone())
         .anonymous(anonymous)
         .tls(Arc::new(ca))
         .upstream(upstream)
+        .ours(gateway::Ours::google().with("*.run.localhost"))
+        // The hot path first: sites are looked through in this order.
+        .site(Hosts::below(".run.localhost"), "/", services.clone())
+        .site(Hosts::below(".run.app"), "/", services)
         .site(Hosts::Any, "/_haar/", control)
         .methods(secrets::methods(parts.secrets.clone()))
         .methods(parts.iam.methods())
-        .methods(projects::methods(parts.projects.clone()));
+        .methods(projects::methods(parts.projects.clone()))
+        .methods(run::methods(parts.run.clone()));
+    for host in workloads::METADATA_HOSTS {
+        builder = builder.site(Hosts::exact(host), "/", metadata.clone());
+    }
     for (host, prefix) in oauth::PLACES {
         builder = builder.site(Hosts::exact(host), prefix, oauth.clone());
     }

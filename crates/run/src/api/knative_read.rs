@@ -271,7 +271,7 @@ fn count(key: &str, text: Option<String>) -> Result<Option<u32>> {
 }
 
 fn flag(key: &str, text: Option<String>) -> Result<Option<bool>> {
-    let read = |text: String| match text.as_str() {
+    let read = |text: String| match text.to_ascii_lowercase().as_str() {
         "true" => Ok(true),
         "false" => Ok(false),
         _ => Err(Error::bad_field(

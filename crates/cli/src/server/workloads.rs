@@ -1,0 +1,119 @@
+//! What instances find on their inside, and who they are while they run.
+//!
+//! Each instance has sockets in its own namespace that are answered by this process: the metadata server and
+//! Google's APIs. A connection through one of them says by itself which instance it is; nothing that the instance
+//! sends can change that.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+};
+
+use gateway::{Body, Gateway, Instance, Listener, Opened, full};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use iam::Iam;
+use kernel::{BoxFuture, ports::Project};
+use run::local::{Inside, InsideSockets, Workload};
+
+/// Instances that run, by id.
+#[derive(Default)]
+pub struct Workloads {
+    gateway: OnceLock<Gateway>,
+    running: Mutex<HashMap<Arc<str>, iam::Instance>>,
+}
+
+impl Workloads {
+    /// Tells of the gateway, which is made after the products that start instances.
+    pub fn bind(&self, gateway: Gateway) {
+        // Bound once: there is one gateway in a process.
+        let _ = self.gateway.set(gateway);
+    }
+
+    /// Who an instance is.
+    pub fn find(&self, instance: &Instance) -> Option<iam::Instance> {
+        lock(&self.running).get(&instance.0).cloned()
+    }
+}
+
+/// The sockets of instances, opened on the gateway.
+pub struct Doors(pub Arc<Workloads>);
+
+impl Inside for Doors {
+    fn open(&self, workload: &Workload, sockets: InsideSockets) -> Box<dyn Send + Sync> {
+        let id = workload.source.instance.clone();
+        lock(&self.0.running).insert(id.clone(), describe(workload));
+        let InsideSockets { metadata, https, http, local } = sockets;
+        let opened = [metadata, https, http, local].into_iter().flatten().filter_map(|socket| {
+            let opened = self.0.gateway.get().map(|gateway| {
+                gateway.open(Listener::workload(socket.into_std().ok()?, Instance(id.clone()))).ok()
+            });
+            opened.flatten()
+        });
+        Box::new(Opening { _opened: opened.collect(), id: id.clone(), workloads: Arc::downgrade(&self.0) })
+    }
+}
+
+/// Open while an instance runs.
+struct Opening {
+    _opened: Vec<Opened>,
+    id: Arc<str>,
+    workloads: Weak<Workloads>,
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        if let Some(workloads) = self.workloads.upgrade() {
+            lock(&workloads.running).remove(&self.id);
+        }
+    }
+}
+
+/// The metadata server, for instances only.
+pub struct Metadata {
+    pub iam: Arc<Iam>,
+    pub workloads: Arc<Workloads>,
+}
+
+/// The hosts that it answers to.
+pub const METADATA_HOSTS: [&str; 3] = ["metadata.google.internal", "169.254.169.254", "metadata"];
+
+impl gateway::Site for Metadata {
+    fn serve(
+        &self,
+        request: Request<Incoming>,
+        _: SocketAddr,
+        _: bool,
+    ) -> BoxFuture<'static, Response<Body>> {
+        let who = request.extensions().get::<Instance>().and_then(|instance| self.workloads.find(instance));
+        let iam = self.iam.clone();
+        Box::pin(async move {
+            let Some(who) = who else {
+                return gateway::text(
+                    StatusCode::FORBIDDEN,
+                    "The metadata server answers to workloads only.\n",
+                );
+            };
+            if request.method() != Method::GET {
+                return gateway::text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
+            }
+            let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+            iam.metadata(&who, request.headers(), path, query).await.map(full)
+        })
+    }
+}
+
+fn describe(workload: &Workload) -> iam::Instance {
+    let source = &workload.source;
+    iam::Instance {
+        email: workload.service_account.to_string(),
+        project: Project { id: source.project.clone(), number: workload.project_number },
+        region: source.region.to_string(),
+        id: source.instance.to_string(),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
