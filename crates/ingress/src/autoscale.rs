@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     RevisionSpec,
-    revision::{Life, Revision, State, Watch},
+    revision::{Life, PROVEN, Revision, State, Watch},
     scale::{self, Facts},
 };
 
@@ -46,6 +46,11 @@ impl Revision {
     /// One look: scale, retire, freeze. Says when to look again; `None` when nothing will change by itself.
     fn look(self: &Arc<Self>, state: &mut State, now: Duration) -> Option<Duration> {
         let spec = self.spec.load_full().filter(|_| state.life == Life::Serving)?;
+        if state.serving.iter().any(|live| live.started.elapsed() >= PROVEN) {
+            state.backoff.succeeded();
+        }
+        // More may fit than before: the concurrency may have been raised.
+        self.serve_waiters(state, now);
         state.sample_cpu(now, &spec);
         let facts = state.facts(now, &spec);
         state.desired = state.scaler.decide(now, &facts);

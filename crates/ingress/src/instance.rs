@@ -23,7 +23,8 @@ pub trait Instances: Send + Sync + 'static {
     /// # Errors
     /// When it could not be started or did not become ready in time. The ingress backs off by itself.
     fn start(&self, revision: &RevisionId) -> BoxFuture<'static, Result<Arc<dyn Instance>, StartError>>;
-    /// Stops an instance that no longer has requests. Resolves once it is gone.
+    /// Stops an instance that no longer has requests. Resolves once it is gone. Also called for one that has
+    /// ended by itself, so that what belongs to it can be cleared away.
     fn stop(&self, instance: Arc<dyn Instance>) -> BoxFuture<'static, ()>;
 }
 

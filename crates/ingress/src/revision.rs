@@ -17,13 +17,16 @@ use std::{
 use arc_swap::ArcSwapOption;
 
 use crate::{
-    Cpu, Instance, Instances, RevisionId, RevisionSpec, StartError,
+    Affinity, Cpu, Instance, Instances, RevisionId, RevisionSpec, StartError,
     conn::Pool,
     counters::Counters,
     h2c::Link,
     queue::{Refusal, Ticket, Waiter},
     scale::{Backoff, Scaler, Tuning, at_once},
 };
+
+/// How long an instance must live for its start to count as a success.
+pub(crate) const PROVEN: Duration = Duration::from_secs(10);
 
 /// What all revisions share.
 pub(crate) struct Fleet {
@@ -204,6 +207,10 @@ impl Revision {
         now.saturating_duration_since(self.epoch)
     }
 
+    pub(crate) fn affinity(&self) -> Affinity {
+        self.spec.load().as_ref().map_or(Affinity::None, |spec| spec.affinity)
+    }
+
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -339,7 +346,6 @@ impl Revision {
         let now = self.time(Instant::now());
         let mut state = self.lock();
         state.start_ended();
-        state.backoff.succeeded();
         state.learn_start(now.saturating_sub(begun));
         if state.life == Life::Removed {
             self.stop(instance);
@@ -370,6 +376,9 @@ impl Revision {
         let mut state = self.lock();
         let Some(place) = state.serving.iter().position(matches) else { return };
         let live = state.serving.remove(place);
+        if live.started.elapsed() < PROVEN {
+            state.backoff.failed(now);
+        }
         state.leaving.push(live);
         self.stop_finished(&mut state);
         if let Some(spec) = self.spec.load_full() {

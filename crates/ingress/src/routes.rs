@@ -196,7 +196,8 @@ impl Target {
         if split.len() == 1 {
             return split.first().map(|(_, revision)| revision);
         }
-        if let Some((_, revision)) = bound.and_then(|hash| split.iter().find(|(_, r)| r.hash == hash)) {
+        let binds = |hash| split.iter().find(|(_, r)| r.hash == hash && r.affinity() == Affinity::Cookie);
+        if let Some((_, revision)) = bound.and_then(binds) {
             return Some(revision);
         }
         let dice = random::below(split.last()?.0);

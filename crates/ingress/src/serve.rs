@@ -244,7 +244,8 @@ impl Call {
     }
 
     async fn admit(&mut self) -> Result<Arc<Live>, Refusal> {
-        let prefer = self.bound.map(|bound| bound.instance);
+        let prefer =
+            self.bound.filter(|_| self.spec.affinity == Affinity::Cookie).map(|bound| bound.instance);
         let revision = self.flight.revision().clone();
         let slot = match revision.admit(self.flight.started, &self.spec, prefer) {
             Admission::Now(slot) => slot,

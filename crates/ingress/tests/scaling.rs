@@ -191,6 +191,34 @@ fn an_instance_that_died_is_replaced_and_loses_no_request_that_was_not_sent() {
 }
 
 #[test]
+fn an_instance_that_ends_right_after_its_start_is_a_crash_loop_too() {
+    test(async {
+        let world = World::new(who()).await;
+        for turn in 0..2 {
+            assert_eq!(world.get("/").await.2, format!("app-1/{turn}"));
+            world.ingress.instance_ended(&revision().id, &format!("app-1/{turn}"));
+        }
+        assert_eq!(world.get("/").await.0, 503, "at once");
+        assert_eq!(world.fleet.attempts.load(SeqCst), 2);
+    });
+}
+
+#[test]
+fn a_raised_concurrency_lets_in_those_that_wait() {
+    test(async {
+        let gate = Arc::new(Semaphore::new(0));
+        let spec = RevisionSpec { concurrency: 1, max: 1, ..revision() };
+        let world = Arc::new(World::with(held(gate.clone()), quick(), spec.clone(), service()).await);
+        let calls = many(&world, 5).await;
+        until(|| (world.counters().waiting == 4 && world.counters().running == 1).then_some(())).await;
+        world.ingress.set_revision(RevisionSpec { concurrency: 5, ..spec });
+        until(|| (world.counters().running == 5).then_some(())).await;
+        gate.add_permits(5);
+        assert!(answers(calls).await.iter().all(|(status, _)| *status == 200));
+    });
+}
+
+#[test]
 fn a_thousand_idle_services_are_small_and_still() {
     test(async {
         let world = World::new(who()).await;
