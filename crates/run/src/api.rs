@@ -1,6 +1,7 @@
 //! The methods: both forms of Google's API over one engine.
 
 mod knative;
+mod knative_global;
 mod knative_read;
 mod knative_write;
 mod policy;
@@ -17,6 +18,7 @@ use crate::{Run, change::Place};
 /// Every method that Cloud Run serves here.
 pub fn methods(run: Arc<Run>) -> Vec<Method> {
     let mount = knative::mount(Mount::new(run));
+    let mount = knative_global::mount(mount);
     let mount = policy::mount(mount);
     v2::mount(mount).done()
 }

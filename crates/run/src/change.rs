@@ -4,12 +4,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use kernel::{Caller, Resource, Result, collection::Held, store::Txn};
+use kernel::{Caller, Error, Resource, Result, collection::Held, store::Txn};
 
 use crate::{
     Run,
+    reconcile::same,
     record::{Condition, Scaling, Service, State, Template, Traffic},
-    rules,
+    rules, words,
 };
 
 /// What somebody asks a service to be: everything but what the system finds out.
@@ -103,19 +104,39 @@ impl Run {
     /// # Errors
     /// `NOT_FOUND`; `ABORTED` for an etag that does not match.
     pub(crate) async fn delete(self: &Arc<Self>, place: &Place, etag: &str) -> Result<Held<Service>> {
-        let name = place.resource_name();
-        let turn = self.turn(&name);
-        let _mine = turn.lock().await;
-        let service = self.services.get(&name)?;
-        self.unroute(&service.value);
+        let (run, name, etag) = (self.clone(), place.resource_name(), etag.to_owned());
+        // Goes on when the caller leaves: half a deletion helps nobody.
+        tokio::spawn(async move {
+            let work = run.work(&name);
+            work.deletions.send_modify(|waiting| *waiting += 1);
+            let deleted = {
+                let _mine = work.turn.lock().await;
+                run.delete_now(&name, &etag).await
+            };
+            work.deletions.send_modify(|waiting| *waiting -= 1);
+            run.leave(&name, work);
+            deleted
+        })
+        .await
+        .map_err(Error::internal)?
+    }
+
+    async fn delete_now(self: &Arc<Self>, name: &str, etag: &str) -> Result<Held<Service>> {
+        let service = self.services.get(name)?;
         let policy = self.ports.policies.key(&service.value.resource());
-        let deleted = self.services.delete_with(&name, etag, |_| Ok(Txn::new().delete(policy.clone()))).await;
-        if deleted.is_err() {
-            self.route(&service.value);
+        let deleted = self.services.delete_with(name, etag, |_| Ok(Txn::new().delete(policy.clone()))).await;
+        if deleted.is_err() && service.value.observed_generation < service.value.generation {
+            // Work on it gave way to us.
+            self.reconcile_later(&service.value);
         }
         let deleted = deleted?;
+        self.unroute(&deleted.value);
         for revision in self.revisions_of(&deleted.value) {
-            let _ = self.revisions.delete(&revision.value.resource_name(), "").await;
+            let name = revision.value.resource_name();
+            if let Err(error) = self.revisions.delete(&name, "").await {
+                // The next start sweeps it away.
+                tracing::warn!("{name} is not deleted: {error:?}");
+            }
         }
         Ok(deleted)
     }
@@ -133,6 +154,7 @@ impl Run {
         let number = self.ports.projects.known(&place.project).map_or(0, |project| project.number);
         rules::complete(&mut desired.template, number);
         rules::check(place, &desired)?;
+        self.check_revisions(place, &desired)?;
         let account = &desired.template.service_account;
         let resource = Resource::new(
             "iam.googleapis.com",
@@ -140,6 +162,22 @@ impl Run {
         );
         caller.require("iam.serviceaccounts.actAs", &resource)?;
         Ok(desired)
+    }
+
+    /// Refuses a name that another revision has, and traffic to revisions that are not there.
+    fn check_revisions(&self, place: &Place, desired: &Desired) -> Result<()> {
+        let find =
+            |revision: &str| self.revisions.find(&format!("{}/revisions/{revision}", place.resource_name()));
+        let new = &desired.template.revision;
+        if let Some(taken) = find(new).filter(|taken| !same(&taken.value, &desired.template)) {
+            return Err(words::revision_exists(&taken.value.name));
+        }
+        let missing = desired
+            .traffic
+            .iter()
+            .map(|target| &target.revision)
+            .find(|revision| !revision.is_empty() && *revision != new && find(revision).is_none());
+        missing.map_or(Ok(()), |revision| Err(Error::precondition(words::no_such_revision(revision))))
     }
 
     /// Writes into a service what it shall be, as its next generation.

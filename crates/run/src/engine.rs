@@ -2,7 +2,11 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use ingress::Ingress;
@@ -15,6 +19,7 @@ use kernel::{
     ports::{Authority, Identity, Images, Logs, Policies, Projects, Secrets},
     store::Store,
 };
+use tokio::sync::watch;
 
 use crate::{
     fleet::Fleet,
@@ -24,6 +29,9 @@ use crate::{
 
 /// The service that resources here belong to.
 pub(crate) const RUN: &str = "run.googleapis.com";
+
+/// How long an instance without requests is kept.
+const IDLE: Duration = Duration::from_secs(30);
 
 /// What Cloud Run needs of other products and of the machine.
 #[derive(Clone)]
@@ -58,8 +66,20 @@ pub struct Run {
     pub(crate) operations: Operations,
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) ingress: OnceLock<Arc<Ingress>>,
-    /// One at a time works on a service; who comes later waits, and finds that its generation was overtaken.
-    working: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    working: Mutex<HashMap<String, Arc<Work>>>,
+    /// How long an instance without requests is kept, in milliseconds.
+    idle: AtomicU64,
+    /// Held while the ingress is told of a service, so that it is never told of an older state last.
+    pub(crate) routing: Mutex<()>,
+}
+
+/// What is done about a service.
+#[derive(Default)]
+pub(crate) struct Work {
+    /// One at a time works on it; who comes later waits, and finds that its generation was overtaken.
+    pub(crate) turn: tokio::sync::Mutex<()>,
+    /// How many wait to delete it: whoever works on it gives way.
+    pub(crate) deletions: watch::Sender<u32>,
 }
 
 /// A service in `haar status`.
@@ -93,7 +113,9 @@ impl Run {
             operations,
             fleet,
             ingress: OnceLock::new(),
-            working: Mutex::new(HashMap::new()),
+            working: Mutex::default(),
+            idle: AtomicU64::new(IDLE.as_millis() as u64),
+            routing: Mutex::default(),
         });
         run.fleet.bind(&run);
         Ok(run)
@@ -106,12 +128,23 @@ impl Run {
         }
         self.resume_operations();
         self.sweep_revisions();
-        for service in self.all_services() {
-            self.route(&service.value);
+        let services = self.all_services();
+        self.route_all(&services);
+        for service in services {
             if service.value.observed_generation < service.value.generation {
                 self.reconcile_later(&service.value);
             }
         }
+    }
+
+    /// Sets how long an instance without requests is kept, for services that are routed from now on: 30 s unless
+    /// said otherwise. Cloud Run keeps some for up to 15 minutes, at its own discretion.
+    pub fn keep_idle(&self, idle: Duration) {
+        self.idle.store(u64::try_from(idle.as_millis()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    pub(crate) fn idle(&self) -> Duration {
+        Duration::from_millis(self.idle.load(Relaxed))
     }
 
     /// Removes the revisions of services whose deletion was interrupted.
@@ -199,14 +232,19 @@ impl Run {
         Caller::new(principal, request, self.ports.authority.clone())
     }
 
-    /// The lock of a service.
-    pub(crate) fn turn(&self, name: &str) -> Arc<tokio::sync::Mutex<()>> {
-        self.working
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(name.to_owned())
-            .or_default()
-            .clone()
+    /// What is done about a service.
+    pub(crate) fn work(&self, name: &str) -> Arc<Work> {
+        let mut working = self.working.lock().unwrap_or_else(PoisonError::into_inner);
+        working.entry(name.to_owned()).or_default().clone()
+    }
+
+    /// Forgets what [`Run::work`] gave when nobody else has it.
+    pub(crate) fn leave(&self, name: &str, work: Arc<Work>) {
+        let mut working = self.working.lock().unwrap_or_else(PoisonError::into_inner);
+        // Ours and the map's.
+        if Arc::strong_count(&work) == 2 {
+            working.remove(name);
+        }
     }
 }
 

@@ -25,8 +25,8 @@ use crate::{
 
 /// How long an instance may take to stop (<https://cloud.google.com/run/docs/container-contract>).
 const GRACE: Duration = Duration::from_secs(10);
-/// How long the instance that proved a revision waits for its first request.
-const SPARE_KEPT: Duration = Duration::from_secs(30);
+/// How long the ingress may take to note an instance that was started for it.
+const HANDED_OVER: Duration = Duration::from_secs(1);
 /// How many lines of output an error quotes.
 const QUOTED_LINES: usize = 10;
 
@@ -36,7 +36,15 @@ pub struct Fleet {
     run: OnceLock<Weak<Run>>,
     /// Instances that proved a revision and wait for the ingress to ask for one.
     spares: Mutex<HashMap<RevisionId, Arc<Live>>>,
-    live: Mutex<HashMap<Arc<str>, Known>>,
+    members: Mutex<Members>,
+}
+
+/// Every instance that runs, ready or not.
+#[derive(Default)]
+struct Members {
+    known: HashMap<Arc<str>, Known>,
+    /// Nobody is let in any more.
+    closed: bool,
 }
 
 /// What is known of an instance that runs.
@@ -55,7 +63,7 @@ struct Live {
 impl Fleet {
     /// A fleet without instances.
     pub fn new(runtime: Arc<dyn Runtime>) -> Arc<Fleet> {
-        Arc::new(Fleet { runtime, run: OnceLock::new(), spares: Mutex::default(), live: Mutex::default() })
+        Arc::new(Fleet { runtime, run: OnceLock::new(), spares: Mutex::default(), members: Mutex::default() })
     }
 
     pub(crate) fn bind(&self, run: &Arc<Run>) {
@@ -69,7 +77,12 @@ impl Fleet {
             let source = &known.source;
             *source.project == *project && *source.region == *region && *source.service == *service
         };
-        lock(&self.live).values().filter(is_its).count()
+        lock(&self.members).known.values().filter(is_its).count()
+    }
+
+    /// Whether haar itself is stopping, so that nothing can be learned from how instances end.
+    pub(crate) fn is_closed(&self) -> bool {
+        lock(&self.members).closed
     }
 
     /// Starts an instance to see whether a revision can serve, and keeps it for the first request.
@@ -77,22 +90,47 @@ impl Fleet {
         let revision =
             run.revisions.get(id.as_str()).map_err(|error| Failure::new("Internal", error.message()))?;
         let live = self.launch(run, &revision.value).await?;
-        lock(&self.spares).insert(id.clone(), live);
+        self.keep_spare(id, live, run.idle());
+        Ok(())
+    }
+
+    fn keep_spare(self: &Arc<Self>, id: &RevisionId, live: Arc<Live>, kept: Duration) {
+        let instance = live.source.instance.clone();
+        let replaced = lock(&self.spares).insert(id.clone(), live);
+        end_unused(replaced);
         let (fleet, id) = (self.clone(), id.clone());
         tokio::spawn(async move {
-            tokio::time::sleep(SPARE_KEPT).await;
-            let unused = lock(&fleet.spares).remove(&id);
-            if let Some(live) = unused {
-                retire(live.running.clone()).await;
-            }
+            tokio::time::sleep(kept).await;
+            fleet.retire_spare(&id, |spare| spare.source.instance == instance);
         });
-        Ok(())
+    }
+
+    /// Ends the instance that waits for a revision's first request.
+    pub(crate) fn forget(&self, id: &RevisionId) {
+        self.retire_spare(id, |_| true);
+    }
+
+    fn retire_spare(&self, id: &RevisionId, is_meant: impl Fn(&Live) -> bool) {
+        let mut spares = lock(&self.spares);
+        let unused =
+            if spares.get(id).is_some_and(|spare| is_meant(spare)) { spares.remove(id) } else { None };
+        end_unused(unused);
+    }
+
+    /// The instance that waits for a revision's first request, if it still runs.
+    fn take_spare(&self, id: &RevisionId) -> Option<Arc<Live>> {
+        let spare = lock(&self.spares).remove(id)?;
+        lock(&self.members).known.contains_key(&spare.source.instance).then_some(spare)
     }
 
     /// Stops everything, as haar itself stops.
     pub async fn shut_down(&self) {
         lock(&self.spares).clear();
-        let all: Vec<_> = lock(&self.live).values().map(|known| known.running.clone()).collect();
+        let all: Vec<_> = {
+            let mut members = lock(&self.members);
+            members.closed = true;
+            members.known.values().map(|known| known.running.clone()).collect()
+        };
         let stops: Vec<_> = all.into_iter().map(|running| tokio::spawn(retire(running))).collect();
         for stop in stops {
             let _ = stop.await;
@@ -105,13 +143,17 @@ impl Fleet {
         let startup =
             rules::ingress_container(&template).and_then(|container| container.startup_probe.clone());
         let (source, port, memory) = (plan.source.clone(), plan.port, plan.memory);
-        let running = self.start_program(run, plan).await?;
-        self.watch(run, plan::revision_id(revision), &source, &running, memory);
-        match ready(&running, port, startup.as_ref()).await {
-            Ok(()) => Ok(Arc::new(Live { source, port, running })),
+        let unready = Unready::new(self.start_program(run, plan).await?);
+        if !self.watch(run, plan::revision_id(revision), &source, &unready.running, memory) {
+            return Err(Failure::new("Internal", "The server is shutting down."));
+        }
+        match ready(&unready.running, port, startup.as_ref()).await {
+            Ok(()) => Ok(Arc::new(Live { source, port, running: unready.is_ready() })),
             Err(end) => {
-                running.stop(Duration::ZERO).await;
-                Err(Failure::new("HealthCheckContainerError", explain(run, &source, port, memory, &end)))
+                unready.running.stop(Duration::ZERO).await;
+                let message = explain(run, &source, port, memory, &end);
+                run.ports.logs.line(&source, LogStream::System, &words::probe_failed(&source.service, port));
+                Err(Failure::new("HealthCheckContainerError", message))
             }
         }
     }
@@ -124,7 +166,7 @@ impl Fleet {
         })
     }
 
-    /// Counts an instance for as long as it runs, and says in its log how it ended.
+    /// Counts an instance for as long as it runs, and says in its log how it ended. Whether it may run at all.
     fn watch(
         self: &Arc<Self>,
         run: &Arc<Run>,
@@ -132,21 +174,66 @@ impl Fleet {
         source: &LogSource,
         running: &Arc<dyn Running>,
         memory: u64,
-    ) {
-        lock(&self.live)
-            .insert(source.instance.clone(), Known { source: source.clone(), running: running.clone() });
+    ) -> bool {
+        let known = Known { source: source.clone(), running: running.clone() };
+        if !lock(&self.members).admit(known) {
+            return false;
+        }
         let (fleet, run, source, ended) = (self.clone(), run.clone(), source.clone(), running.ended());
         tokio::spawn(async move {
             let exit = ended.await;
-            lock(&fleet.live).remove(&source.instance);
-            lock(&fleet.spares).retain(|_, spare| spare.source.instance != source.instance);
-            if let Some(ingress) = run.ingress.get() {
-                ingress.instance_ended(&id, &source.instance);
-            }
             if let Some(remark) = remark(exit, memory) {
                 run.ports.logs.line(&source, LogStream::System, &remark);
             }
+            lock(&fleet.members).known.remove(&source.instance);
+            lock(&fleet.spares).retain(|_, spare| spare.source.instance != source.instance);
+            let Some(ingress) = run.ingress.get() else { return };
+            ingress.instance_ended(&id, &source.instance);
+            // It may have ended while it was being handed over, and have been unknown there until now.
+            tokio::time::sleep(HANDED_OVER).await;
+            ingress.instance_ended(&id, &source.instance);
         });
+        true
+    }
+}
+
+impl Members {
+    fn admit(&mut self, known: Known) -> bool {
+        if !self.closed {
+            self.known.insert(known.source.instance.clone(), known);
+        }
+        !self.closed
+    }
+}
+
+/// An instance that is not ready yet: it ends with whoever waits for it.
+struct Unready {
+    running: Arc<dyn Running>,
+    waited_for: bool,
+}
+
+impl Unready {
+    fn new(running: Arc<dyn Running>) -> Self {
+        Unready { running, waited_for: true }
+    }
+
+    fn is_ready(mut self) -> Arc<dyn Running> {
+        self.waited_for = false;
+        self.running.clone()
+    }
+}
+
+impl Drop for Unready {
+    fn drop(&mut self) {
+        if let (true, Ok(runtime)) = (self.waited_for, tokio::runtime::Handle::try_current()) {
+            drop(runtime.spawn(self.running.stop(Duration::ZERO)));
+        }
+    }
+}
+
+fn end_unused(live: Option<Arc<Live>>) {
+    if let Some(live) = live {
+        tokio::spawn(retire(live.running.clone()));
     }
 }
 
@@ -158,7 +245,7 @@ async fn retire(running: Arc<dyn Running>) {
 
 impl Instances for Fleet {
     fn start(&self, revision: &RevisionId) -> BoxFuture<'static, Result<Arc<dyn Instance>, StartError>> {
-        let spare = lock(&self.spares).remove(revision);
+        let spare = self.take_spare(revision);
         let run = self.run.get().and_then(Weak::upgrade);
         let id = revision.clone();
         Box::pin(async move {
@@ -176,7 +263,7 @@ impl Instances for Fleet {
     }
 
     fn stop(&self, instance: Arc<dyn Instance>) -> BoxFuture<'static, ()> {
-        let running = lock(&self.live).get(instance.id()).map(|known| known.running.clone());
+        let running = lock(&self.members).known.get(instance.id()).map(|known| known.running.clone());
         Box::pin(async move {
             if let Some(running) = running {
                 retire(running).await;
@@ -229,7 +316,8 @@ fn explain(run: &Run, source: &LogSource, port: u16, memory: u64, end: &End) -> 
         }
         End::GaveUp(why) => format!("The startup probe failed: {why}."),
     };
-    let quoted = run.ports.logs.tail(source, QUOTED_LINES);
+    let mut quoted = run.ports.logs.tail(source, QUOTED_LINES);
+    quoted.retain(|line| *line != happened);
     let mut text = format!("{} {happened}", words::not_listening(port));
     if !quoted.is_empty() {
         text.push_str("\n\nThe last lines of its log:\n");

@@ -4,9 +4,9 @@
 //! listens, then move the traffic. A later change overtakes an earlier one at once, wherever that is. Every step is
 //! stored before the next begins, so that a haar that was killed goes on where it stopped.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use kernel::{Error, Result, mirror::Record, ports::Image, store::Txn};
+use kernel::{Code, Error, Result, mirror::Record, ports::Image, store::Txn};
 
 use crate::{
     Run, plan,
@@ -14,7 +14,16 @@ use crate::{
     rules, words,
 };
 
+/// How often a step is tried that the store refuses, and how long to wait after the first time.
+const ATTEMPTS: u32 = 6;
+const PAUSE: Duration = Duration::from_millis(200);
+/// How many revisions of a service are kept (<https://cloud.google.com/run/quotas>).
+const KEPT: usize = 1000;
+/// Why a revision cannot serve whose image is not there.
+const IMAGE_MISSING: &str = "ContainerMissing";
+
 /// Why a revision cannot serve: the reason as a word, and as a sentence.
+#[derive(Clone, Debug)]
 pub(crate) struct Failure {
     pub(crate) reason: &'static str,
     pub(crate) message: String,
@@ -24,6 +33,15 @@ impl Failure {
     pub(crate) fn new(reason: &'static str, message: impl Into<String>) -> Self {
         Failure { reason, message: message.into() }
     }
+
+    fn into_condition(self) -> Condition {
+        Condition {
+            state: State::False.into(),
+            reason: self.reason.into(),
+            message: self.message,
+            since: None,
+        }
+    }
 }
 
 impl Run {
@@ -31,17 +49,31 @@ impl Run {
     pub(crate) fn reconcile_later(self: &Arc<Self>, service: &Service) {
         let (run, name, generation) = (self.clone(), service.resource_name(), service.generation);
         tokio::spawn(async move {
-            let turn = run.turn(&name);
-            let _mine = turn.lock().await;
-            tokio::select! {
-                done = run.bring_about(&name, generation) => {
-                    if let Err(error) = done {
-                        tracing::error!("{name}: {error:?}");
-                    }
+            let work = run.work(&name);
+            {
+                let _mine = work.turn.lock().await;
+                let mut deletions = work.deletions.subscribe();
+                tokio::select! {
+                    () = run.persist(&name, generation) => {}
+                    () = run.overtaken(&name, generation) => {}
+                    _ = deletions.wait_for(|waiting| *waiting > 0) => {}
                 }
-                () = run.overtaken(&name, generation) => tracing::debug!("{name}: generation {generation} was overtaken"),
             }
+            run.leave(&name, work);
         });
+    }
+
+    /// Brings a generation about, however often the store refuses; gives up when it goes on refusing.
+    async fn persist(self: &Arc<Self>, name: &str, generation: i64) {
+        for attempt in 0..ATTEMPTS {
+            let Err(error) = self.bring_about(name, generation).await else { return };
+            tracing::warn!("{name}: attempt {attempt}: {error:?}");
+            tokio::time::sleep(PAUSE * (1 << attempt)).await;
+        }
+        let why = Failure::new("Internal", "What became of the revision could not be stored.");
+        if let Err(error) = self.conclude(name, generation, "", condition(&Err(why), self)).await {
+            tracing::error!("{name}: given up until the next start: {error:?}");
+        }
     }
 
     /// Waits until a generation is as it was asked for, or has failed.
@@ -51,12 +83,13 @@ impl Run {
     pub(crate) async fn settled(&self, name: &str, generation: i64) -> Result<Service> {
         let mut changes = self.services.mirror().changes();
         loop {
+            changes.borrow_and_update();
             let service = self.services.get(name)?;
             if service.value.generation > generation {
                 return Err(words::overtaken(&service.value.name, generation));
             }
             if service.value.observed_generation == generation {
-                return outcome(service.value.clone());
+                return self.outcome(&service.value);
             }
             if changes.changed().await.is_err() {
                 return Err(Error::unavailable("The server is shutting down."));
@@ -67,7 +100,11 @@ impl Run {
     /// Resolves when a generation is no longer the present one.
     async fn overtaken(&self, name: &str, generation: i64) {
         let mut changes = self.services.mirror().changes();
-        while self.services.find(name).is_some_and(|service| service.value.generation == generation) {
+        loop {
+            changes.borrow_and_update();
+            if self.services.find(name).is_none_or(|service| service.value.generation != generation) {
+                return;
+            }
             if changes.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
@@ -75,45 +112,64 @@ impl Run {
     }
 
     async fn bring_about(self: &Arc<Self>, name: &str, generation: i64) -> Result<()> {
-        let service = self.services.get(name)?.value.clone();
-        if service.generation != generation {
+        let Some(service) = self.services.find(name).filter(|held| held.value.generation == generation)
+        else {
+            return Ok(());
+        };
+        if service.value.observed_generation == generation {
             return Ok(());
         }
-        let revision = self.freeze(&service).await?;
+        let (revision, age) = self.freeze(&service.value).await?;
+        if age == Age::Known {
+            // Only traffic was moved, it seems: that does not wait for what a failed revision would take again.
+            self.move_traffic(name, generation).await?;
+        }
         let proven = match is(&revision.ready, State::True) {
             true => Ok(()),
             false => self.prove(&revision).await,
         };
-        self.settle(name, generation, &revision, proven).await?;
-        if let Some(service) = self.services.find(name) {
-            self.route(&service.value);
+        if self.fleet.is_closed() && proven.is_err() {
+            // Haar is stopping, which says nothing about the revision. The next start goes on.
+            std::future::pending::<()>().await;
         }
-        Ok(())
+        self.settle(name, generation, &revision, proven).await?;
+        self.route(name);
+        self.collect(&service.value).await
     }
 
-    /// The revision of the present template: the latest one, when nothing about it changed, or a new one.
-    async fn freeze(&self, service: &Service) -> Result<Revision> {
+    /// The revision of the present template: the one that has its name or is the latest, when nothing about it
+    /// changed, or a new one.
+    async fn freeze(&self, service: &Service) -> Result<(Revision, Age)> {
         let template = service.template.clone().unwrap_or_default();
-        let latest = self
-            .revisions
-            .find(&revision_name(service, &service.latest_created))
-            .map(|held| held.value.clone());
-        if let Some(latest) =
-            latest.filter(|latest| same(latest, &template) && !is(&latest.ready, State::False))
-        {
-            return Ok(latest);
+        let name = if template.revision.is_empty() { &service.latest_created } else { &template.revision };
+        let known = self.revisions.find(&revision_name(service, name)).map(|held| held.value.clone());
+        if let Some(known) = known.filter(|known| same(known, &template)) {
+            self.announce(service, &known.name, Txn::new()).await?;
+            return Ok((known, Age::Known));
         }
         let revision = self.new_revision(service, template)?;
         let (key, stored) = (self.revisions.key(&revision.resource_name()), revision.to_stored());
-        let txn = Txn::new().check(&*key, 0).put(&*key, stored);
+        self.announce(service, &revision.name, Txn::new().check(&*key, 0).put(&*key, stored)).await?;
+        Ok((revision, Age::New))
+    }
+
+    /// Says in the service which revision is its latest.
+    async fn announce(&self, service: &Service, revision: &str, also: Txn) -> Result<()> {
+        if service.latest_created == revision {
+            return Ok(());
+        }
+        let (uid, generation) = (&service.uid, service.generation);
         self.services
             .update_with(&service.resource_name(), "", |service| {
-                service.latest_created = revision.name.clone();
+                if (&service.uid, service.generation) != (uid, generation) {
+                    return Err(words::overtaken(&service.name, generation));
+                }
+                service.latest_created = revision.to_owned();
                 service.next_revision = service.next_revision.max(1) + 1;
-                Ok(txn.clone())
+                Ok(also.clone())
             })
-            .await?;
-        Ok(revision)
+            .await
+            .map(drop)
     }
 
     fn new_revision(&self, service: &Service, template: Template) -> Result<Revision> {
@@ -152,7 +208,7 @@ impl Run {
         let mut images = Vec::new();
         for container in &revision.template.clone().unwrap_or_default().containers {
             let found = self.ports.images.resolve(&container.image).await;
-            images.push(found.map_err(|error| Failure::new("ContainerMissing", error.message()))?);
+            images.push(found.map_err(|error| Failure::new(IMAGE_MISSING, error.message()))?);
         }
         Ok(images)
     }
@@ -192,83 +248,141 @@ impl Run {
         revision: &Revision,
         proven: Result<(), Failure>,
     ) -> Result<()> {
-        let now = Some(self.ports.clock.timestamp());
-        let ready = match &proven {
-            Ok(()) => Condition { state: State::True.into(), since: now, ..Condition::default() },
-            Err(failure) => Condition {
-                state: State::False.into(),
-                reason: failure.reason.into(),
-                message: failure.message.clone(),
-                since: now,
-            },
-        };
-        let condition = ready.clone();
+        let ready = condition(&proven, self);
         self.revisions
             .update(&revision.resource_name(), "", |revision| {
-                revision.ready = Some(condition.clone());
-                revision.updated = now;
+                revision.ready = Some(ready.clone());
+                revision.updated = ready.since;
                 Ok(())
             })
             .await?;
-        self.services
-            .update(name, "", |service| {
-                if service.generation == generation {
-                    conclude(service, revision, &ready, generation);
-                }
-                Ok(())
-            })
-            .await
-            .map(drop)
+        self.conclude(name, generation, &revision.name, ready).await
+    }
+
+    /// Writes into a service what became of a generation.
+    async fn conclude(&self, name: &str, generation: i64, revision: &str, ready: Condition) -> Result<()> {
+        let change = |service: &mut Service| {
+            if service.generation == generation {
+                service.observed_generation = generation;
+                let configured = configured(service, revision, &ready);
+                let routed = self.routed(service, &configured);
+                let failed = [&configured, &routed].into_iter().find(|c| c.state() == State::False);
+                service.ready = Some(failed.unwrap_or(&configured).clone());
+                service.configurations_ready = Some(configured);
+                service.routes_ready = Some(routed);
+            }
+            Ok(())
+        };
+        self.services.update(name, "", change).await.map(drop)
+    }
+
+    /// Moves the traffic of a service as far as it goes to revisions that are ready.
+    async fn move_traffic(&self, name: &str, generation: i64) -> Result<()> {
+        let change = |service: &mut Service| {
+            if service.generation == generation
+                && let Ok(serving) = self.serving(service)
+            {
+                service.serving = serving;
+            }
+            Ok(())
+        };
+        self.services.update(name, "", change).await?;
+        self.route(name);
+        Ok(())
+    }
+
+    /// Points the traffic where it should go, or leaves it where it was and says why.
+    fn routed(&self, service: &mut Service, configured: &Condition) -> Condition {
+        match self.serving(service) {
+            Ok(serving) => {
+                service.serving = serving;
+                Condition { state: State::True.into(), since: configured.since, ..Condition::default() }
+            }
+            Err(_) if configured.state() == State::False => configured.clone(),
+            Err(failure) => Condition { since: configured.since, ..failure.into_condition() },
+        }
+    }
+
+    /// Where requests go, given which revisions are ready.
+    fn serving(&self, service: &Service) -> Result<Vec<Traffic>, Failure> {
+        let all_to_latest = [Traffic { percent: 100, ..Traffic::default() }];
+        let wanted = if service.traffic.is_empty() { &all_to_latest[..] } else { &service.traffic };
+        wanted.iter().map(|target| self.serving_target(service, target)).collect()
+    }
+
+    fn serving_target(&self, service: &Service, target: &Traffic) -> Result<Traffic, Failure> {
+        let latest = target.revision.is_empty();
+        let name = if latest { &service.latest_ready } else { &target.revision };
+        let Some(revision) = self.revisions.find(&revision_name(service, name)) else {
+            return Err(Failure::new("RevisionMissing", words::no_such_revision(name)));
+        };
+        match &revision.value.ready {
+            Some(ready) if ready.state() == State::True => {
+                Ok(Traffic { revision: name.clone(), latest, ..target.clone() })
+            }
+            ready => {
+                let why = ready.as_ref().map_or("", |ready| &ready.message);
+                Err(Failure::new("RevisionFailed", words::revision_not_ready(name, why)))
+            }
+        }
+    }
+
+    fn outcome(&self, service: &Service) -> Result<Service> {
+        let Some(ready) = service.ready.as_ref().filter(|ready| ready.state() == State::False) else {
+            return Ok(service.clone());
+        };
+        let latest = self.revisions.find(&revision_name(service, &service.latest_created));
+        let reason = latest.and_then(|latest| latest.value.ready.clone()).unwrap_or_default().reason;
+        let code = if reason == IMAGE_MISSING { Code::NotFound } else { Code::FailedPrecondition };
+        Err(Error::new(code, ready.message.clone()))
+    }
+
+    /// Deletes the oldest revisions that nothing needs, when there are more than Cloud Run keeps.
+    async fn collect(&self, service: &Service) -> Result<()> {
+        let Some(service) = self.services.find(&service.resource_name()) else { return Ok(()) };
+        let mut revisions = self.revisions_of(&service.value);
+        revisions.sort_by_key(|revision| std::cmp::Reverse(revision.created));
+        for old in revisions.iter().skip(KEPT).filter(|old| !is_needed(&service.value, &old.value.name)) {
+            self.revisions.delete(&old.value.resource_name(), "").await?;
+        }
+        Ok(())
     }
 }
 
-/// Writes into a service what became of a generation.
-fn conclude(service: &mut Service, revision: &Revision, ready: &Condition, generation: i64) {
-    service.observed_generation = generation;
+/// Whether a revision is new.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Age {
+    New,
+    Known,
+}
+
+/// Whether a service would miss a revision.
+pub(crate) fn is_needed(service: &Service, revision: &str) -> bool {
+    let mut targets = service.serving.iter().chain(&service.traffic);
+    service.latest_created == revision
+        || service.latest_ready == revision
+        || targets.any(|target| target.revision == revision)
+}
+
+/// What is said of a revision.
+fn condition(proven: &Result<(), Failure>, run: &Run) -> Condition {
+    let since = Some(run.ports.clock.timestamp());
+    match proven {
+        Ok(()) => Condition { state: State::True.into(), since, ..Condition::default() },
+        Err(failure) => Condition { since, ..failure.clone().into_condition() },
+    }
+}
+
+/// What is said of a service's latest revision.
+fn configured(service: &mut Service, revision: &str, ready: &Condition) -> Condition {
     if ready.state() == State::True {
-        service.latest_ready = revision.name.clone();
-        service.serving = serving(service);
-        for condition in [&mut service.ready, &mut service.configurations_ready, &mut service.routes_ready] {
-            *condition = Some(ready.clone());
-        }
-        return;
+        service.latest_ready = revision.to_owned();
+        return ready.clone();
     }
-    let failed = Condition {
+    Condition {
         reason: "RevisionFailed".into(),
-        message: words::revision_not_ready(&revision.name, &ready.message),
+        message: words::revision_not_ready(revision, &ready.message),
         ..ready.clone()
-    };
-    service.ready = Some(failed.clone());
-    service.configurations_ready = Some(failed.clone());
-    // What served before goes on serving.
-    let routed = Condition { state: State::True.into(), since: ready.since, ..Condition::default() };
-    service.routes_ready = Some(if service.serving.is_empty() { failed } else { routed });
-}
-
-/// Where requests go when the latest revision is ready.
-fn serving(service: &Service) -> Vec<Traffic> {
-    let all_to_latest = [Traffic { percent: 100, ..Traffic::default() }];
-    let wanted = if service.traffic.is_empty() { &all_to_latest[..] } else { &service.traffic };
-    wanted
-        .iter()
-        .map(|target| match target.revision.is_empty() {
-            true => Traffic { revision: service.latest_ready.clone(), latest: true, ..target.clone() },
-            false => target.clone(),
-        })
-        .collect()
-}
-
-fn outcome(service: Service) -> Result<Service> {
-    match &service.ready {
-        Some(ready) if ready.state() == State::False => {
-            let code = if ready.message.contains("not found") {
-                kernel::Code::NotFound
-            } else {
-                kernel::Code::FailedPrecondition
-            };
-            Err(Error::new(code, ready.message.clone()))
-        }
-        _ => Ok(service),
     }
 }
 
@@ -277,11 +391,8 @@ fn is(condition: &Option<Condition>, state: State) -> bool {
 }
 
 /// Whether a revision is what a template would make.
-fn same(revision: &Revision, template: &Template) -> bool {
-    revision.template.as_ref().is_some_and(|frozen| {
-        let name = if template.revision.is_empty() { String::new() } else { revision.name.clone() };
-        *frozen == Template { revision: name, ..template.clone() }
-    })
+pub(crate) fn same(revision: &Revision, template: &Template) -> bool {
+    revision.template.as_ref() == Some(template)
 }
 
 fn revision_name(service: &Service, revision: &str) -> String {

@@ -1,9 +1,9 @@
 //! What the ingress is told: which hosts are a service's, and where its requests go.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::PoisonError, time::Duration};
 
 use ingress::{Access, Affinity, Cpu, Invoker, Protocol, RevisionId, RevisionSpec, ServiceRoute};
-use kernel::Principal;
+use kernel::{Principal, collection::Held};
 
 use crate::{
     Run, plan,
@@ -12,26 +12,51 @@ use crate::{
 };
 
 impl Run {
-    /// Gives a service its routes, as far as it has revisions that can serve.
-    pub(crate) fn route(&self, service: &Service) {
+    /// Gives a service its routes as they are now, as far as it has revisions that can serve.
+    pub(crate) fn route(&self, name: &str) {
         let Some(ingress) = self.ingress.get() else { return };
-        let wanted: BTreeSet<&str> = service.serving.iter().map(|target| target.revision.as_str()).collect();
-        for revision in self.revisions_of(service) {
-            match wanted.contains(revision.value.name.as_str()) {
-                true => ingress.set_revision(spec(&revision.value)),
-                false => ingress.remove_revision(&plan::revision_id(&revision.value)),
-            }
+        let _one = self.routing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(service) = self.services.find(name) else { return };
+        let unused = self.set_revisions(ingress, &service.value);
+        ingress.set_service(self.service_route(&service.value));
+        // Only now does no request come to these any more.
+        unused.iter().for_each(|id| ingress.remove_revision(id));
+    }
+
+    /// The same for all services, at the start.
+    pub(crate) fn route_all(&self, services: &[Held<Service>]) {
+        let Some(ingress) = self.ingress.get() else { return };
+        let _one = self.routing.lock().unwrap_or_else(PoisonError::into_inner);
+        for service in services {
+            self.set_revisions(ingress, &service.value);
         }
-        ingress.set_service(self.service_route(service));
+        ingress.set_services(services.iter().map(|service| self.service_route(&service.value)).collect());
     }
 
     /// Takes a service's routes away; what is under way ends by itself.
     pub(crate) fn unroute(&self, service: &Service) {
         let Some(ingress) = self.ingress.get() else { return };
+        let _one = self.routing.lock().unwrap_or_else(PoisonError::into_inner);
         ingress.remove_service(&service.project, &service.region, &service.name);
         for revision in self.revisions_of(service) {
-            ingress.remove_revision(&plan::revision_id(&revision.value));
+            let id = plan::revision_id(&revision.value);
+            ingress.remove_revision(&id);
+            self.fleet.forget(&id);
         }
+    }
+
+    /// Tells how the revisions that serve are run, and gives those that do not.
+    fn set_revisions(&self, ingress: &ingress::Ingress, service: &Service) -> Vec<RevisionId> {
+        let wanted: BTreeSet<&str> = service.serving.iter().map(|target| target.revision.as_str()).collect();
+        let (serving, unused): (Vec<_>, Vec<_>) = self
+            .revisions_of(service)
+            .into_iter()
+            .partition(|revision| wanted.contains(revision.value.name.as_str()));
+        for revision in serving {
+            let spec = spec(service, &revision.value);
+            ingress.set_revision(RevisionSpec { idle_after: self.idle(), ..spec });
+        }
+        unused.iter().map(|revision| plan::revision_id(&revision.value)).collect()
     }
 
     /// Whether nobody has to say who they are: the check is off, or `allUsers` may invoke.
@@ -74,21 +99,31 @@ impl Run {
 }
 
 /// How instances of a revision are scaled and spoken to.
-pub(crate) fn spec(revision: &Revision) -> RevisionSpec {
+fn spec(service: &Service, revision: &Revision) -> RevisionSpec {
     let template = revision.template.clone().unwrap_or_default();
     let mut spec = RevisionSpec::new(plan::revision_id(revision));
     if let Some(container) = rules::ingress_container(&template) {
         spec.protocol = if container.port_name == "h2c" { Protocol::H2c } else { Protocol::Http1 };
         spec.cpu = if container.cpu_idle { Cpu::DuringRequests } else { Cpu::Always };
+        spec.cpus = f64::from(rules::cpu(&container.cpu)) / 1000.0;
     }
     spec.concurrency = template.concurrency;
     spec.timeout = Duration::from_secs(template.timeout_seconds.into());
     spec.affinity = if template.session_affinity { Affinity::Cookie } else { Affinity::None };
-    (spec.min, spec.max) = scaling(&template);
+    (spec.min, spec.max) = scaling(service, revision, &template);
     spec
 }
 
-fn scaling(template: &Template) -> (u32, u32) {
-    let scaling = template.scaling.unwrap_or_default();
-    (scaling.min.unwrap_or(0), scaling.max.unwrap_or(rules::DEFAULT_MAX_INSTANCES))
+/// At least and at most so many instances. What is said of the service is shared out by traffic; manual scaling
+/// means exactly so many.
+fn scaling(service: &Service, revision: &Revision, template: &Template) -> (u32, u32) {
+    let its = service.serving.iter().filter(|target| target.revision == revision.name);
+    let percent: u32 = its.map(|target| target.percent).sum();
+    let share = |count: u32| (u64::from(count) * u64::from(percent)).div_ceil(100) as u32;
+    let (own, whole) = (template.scaling.unwrap_or_default(), service.scaling.unwrap_or_default());
+    let max = own.max.unwrap_or(rules::DEFAULT_MAX_INSTANCES);
+    match whole.manual {
+        Some(manual) => (share(manual), share(manual)),
+        None => (own.min.unwrap_or(0).max(share(whole.min.unwrap_or(0))).min(max), max),
+    }
 }

@@ -11,7 +11,7 @@ use kernel::{
 
 use crate::{
     change::{Desired, Place},
-    record::{Container, Probe, Template},
+    record::{Container, Probe, ProbeKind, Template},
 };
 
 /// Unless said otherwise.
@@ -84,6 +84,10 @@ pub(crate) fn complete(template: &mut Template, project_number: u64) {
     if template.service_account.is_empty() {
         template.service_account = format!("{project_number}-compute@developer.gserviceaccount.com");
     }
+    // Both forms show these, and what comes back of them must mean the same template.
+    let scaling = template.scaling.get_or_insert_default();
+    scaling.max.get_or_insert(DEFAULT_MAX_INSTANCES);
+    scaling.min = scaling.min.filter(|min| *min != 0);
     let only = template.containers.len() == 1;
     for container in &mut template.containers {
         complete_container(container, only);
@@ -106,11 +110,20 @@ fn complete_container(container: &mut Container, only: bool) {
     if container.memory.is_empty() {
         container.memory = "512Mi".into();
     }
+    if container.startup_probe.as_ref().is_some_and(is_default) {
+        container.startup_probe = None;
+    }
     for probe in [&mut container.startup_probe, &mut container.liveness_probe].into_iter().flatten() {
         probe.timeout = if probe.timeout == 0 { 1 } else { probe.timeout };
         probe.period = if probe.period == 0 { 10 } else { probe.period };
         probe.failure_threshold = if probe.failure_threshold == 0 { 3 } else { probe.failure_threshold };
     }
+}
+
+/// Whether this is the startup probe that both forms show where there is none. Its port follows the container's.
+fn is_default(probe: &Probe) -> bool {
+    let times = (probe.initial_delay, probe.timeout, probe.period, probe.failure_threshold);
+    times == (0, 240, 240, 1) && matches!(probe.kind, Some(ProbeKind::Tcp(_)))
 }
 
 /// Refuses what Cloud Run refuses, naming every field that is wrong.

@@ -47,6 +47,26 @@ pub(crate) fn not_listening(port: u16) -> String {
     )
 }
 
+/// The same in the log of the instance.
+pub(crate) fn probe_failed(container: &str, port: u16) -> String {
+    format!(
+        "Default STARTUP TCP probe failed 1 time consecutively for container \"{container}-1\" on port {port}. The instance \
+         was not started."
+    )
+}
+
+/// Traffic that is to go to a revision that is not there.
+pub(crate) fn no_such_revision(revision: &str) -> String {
+    format!(
+        "Revision '{revision}' does not exist or is deleted. Update all traffic to route to currently available revisions."
+    )
+}
+
+/// A name that was given to a revision already.
+pub(crate) fn revision_exists(revision: &str) -> Error {
+    Error::already_exists(format!("Revision named '{revision}' with different configuration already exists."))
+}
+
 /// A revision that cannot serve, and why.
 pub(crate) fn revision_not_ready(revision: &str, why: &str) -> String {
     format!("Revision '{revision}' is not ready and cannot serve traffic. {why}")

@@ -9,12 +9,14 @@ use apis::google::discovery::run::v1::{
     self as knative, namespaces_revisions, namespaces_services, projects_locations,
 };
 use kernel::{
-    Caller, Error, Mount, Resource, Result, names,
+    Caller, Error, Mount, Resource, Result,
+    collection::Held,
+    names,
     paging::{Limits, Page},
 };
 
 use super::{knative_read, knative_write};
-use crate::{Run, change::Place, engine::RUN, rules};
+use crate::{Run, change::Place, engine::RUN, record::Revision, rules};
 
 /// Sizes of a page of services or revisions.
 const PAGE: Limits = Limits { usual: 100, most: 500 };
@@ -28,6 +30,7 @@ pub(super) fn mount(mount: Mount<Run>) -> Mount<Run> {
         .unary(namespaces_services::DELETE, &[], delete_service)
         .unary(namespaces_revisions::GET, &[], get_revision)
         .unary(namespaces_revisions::LIST, &[], list_revisions)
+        .unary(namespaces_revisions::DELETE, &[], delete_revision)
         .unary(projects_locations::LIST, &[], list_locations)
 }
 
@@ -86,17 +89,7 @@ async fn delete_service(
     if !is_dry(&request.dry_run) {
         run.delete(&place, "").await?;
     }
-    Ok(knative::Status {
-        status: Some("Success".into()),
-        details: Some(knative::StatusDetails {
-            group: Some("serving.knative.dev".into()),
-            kind: Some("services".into()),
-            name: Some(place.name),
-            uid: Some(held.value.uid.clone()),
-            ..Default::default()
-        }),
-        ..Default::default()
-    })
+    Ok(gone("services", &place.name, &held.value.uid))
 }
 
 async fn list_services(
@@ -128,16 +121,48 @@ async fn get_revision(
     caller: Caller,
     request: knative::NamespacesRevisionsGetRequest,
 ) -> Result<knative::Revision> {
-    let place = named(&run, &caller, &request.name, "revisions").await?;
-    let prefix = format!("projects/{}/locations/{}/services/", place.project, place.region);
-    let page = Page::new(Limits { usual: 1, most: 1 }, 1, "", &[])?;
-    let (found, _) = run.revisions.list(&prefix, &page, |_, held| held.value.name == place.name);
-    let found = found.first().map(|(_, held)| held.clone());
-    let service = found.as_ref().map_or(String::new(), |held| held.value.service.clone());
-    let name = format!("{prefix}{service}/revisions/{}", place.name);
-    caller.require("run.revisions.get", &Resource::new(RUN, name))?;
-    let held = found.ok_or_else(|| Error::not_found(format!("Revision '{}' was not found.", place.name)))?;
+    let held = revision(&run, &caller, &request.name, "run.revisions.get").await?;
     Ok(knative_write::revision(&run, &held))
+}
+
+async fn delete_revision(
+    run: Arc<Run>,
+    caller: Caller,
+    request: knative::NamespacesRevisionsDeleteRequest,
+) -> Result<knative::Status> {
+    let held = revision(&run, &caller, &request.name, "run.revisions.delete").await?;
+    let revision = &held.value;
+    if !is_dry(&request.dry_run) {
+        let place = run.place_of(&revision.project, &revision.region, &revision.service).await?;
+        run.delete_revision(&place, revision, "").await?;
+    }
+    Ok(gone("revisions", &revision.name, &revision.uid))
+}
+
+/// The revision that `namespaces/P/revisions/N` names, if the caller has this permission on it.
+async fn revision(run: &Run, caller: &Caller, name: &str, permission: &str) -> Result<Held<Revision>> {
+    let place = named(run, caller, name, "revisions").await?;
+    let prefix = format!("projects/{}/locations/{}/services/", place.project, place.region);
+    let found = run.revisions.mirror().scan(&prefix, "", 1, |_, held| held.value.name == place.name);
+    let found = found.first().map(|(_, held)| held.clone());
+    let service = found.as_ref().map_or("-", |held| &held.value.service);
+    let resource = Resource::new(RUN, format!("{prefix}{service}/revisions/{}", place.name));
+    caller.require(permission, &resource)?;
+    found.ok_or_else(|| Error::not_found(format!("Revision '{}' was not found.", place.name)))
+}
+
+fn gone(kind: &str, name: &str, uid: &str) -> knative::Status {
+    knative::Status {
+        status: Some("Success".into()),
+        details: Some(knative::StatusDetails {
+            group: Some("serving.knative.dev".into()),
+            kind: Some(kind.into()),
+            name: Some(name.into()),
+            uid: Some(uid.into()),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
 }
 
 async fn list_revisions(

@@ -43,7 +43,7 @@ async fn get(run: Arc<Run>, _: Caller, request: GetIamPolicyRequest) -> Result<P
 async fn set(run: Arc<Run>, _: Caller, request: SetIamPolicyRequest) -> Result<Policy> {
     let service = run.existing(&request.resource).await?;
     let policy = run.ports.policies.set(&service.resource(), request).await?;
-    run.route(&service);
+    run.route(&service.resource_name());
     Ok(policy)
 }
 

@@ -23,6 +23,7 @@ use super::{v2_read, v2_write};
 use crate::{
     Run,
     change::Place,
+    reconcile::is_needed,
     record::{Revision, Service},
 };
 
@@ -219,19 +220,18 @@ impl Run {
     }
 
     /// Deletes a revision that nothing needs.
-    async fn delete_revision(&self, place: &Place, revision: &Revision, etag: &str) -> Result<()> {
+    pub(super) async fn delete_revision(&self, place: &Place, revision: &Revision, etag: &str) -> Result<()> {
         let service = self.services.find(&place.resource_name());
-        let needed = service.as_ref().is_some_and(|service| {
-            service.value.latest_created == revision.name
-                || service.value.serving.iter().any(|target| target.revision == revision.name)
-        });
+        let needed = service.is_some_and(|service| is_needed(&service.value, &revision.name));
         if needed {
             return Err(Error::precondition(format!(
                 "Revision '{}' is the latest one or receives traffic, and cannot be deleted.",
                 revision.name
             )));
         }
-        self.revisions.delete(&revision.resource_name(), etag).await.map(drop)
+        self.revisions.delete(&revision.resource_name(), etag).await?;
+        self.fleet.forget(&crate::plan::revision_id(revision));
+        Ok(())
     }
 }
 

@@ -1,0 +1,107 @@
+//! Stories about services, told through the API's handlers, a real sandbox and a real ingress.
+//!
+//! The harness is our own, because the program under test executes itself: as the sandbox's helper, and as the app
+//! inside instances (`app …`). What a host cannot do is skipped by name, with the reason. A word on the command line
+//! selects the stories whose names contain it.
+//!
+//! | file | what belongs there |
+//! | --- | --- |
+//! | `world.rs` | an engine with everything around it, and how to call it |
+//! | `ports.rs` | the other products, as small as they can honestly be |
+//! | `app.rs` | what runs in instances |
+//! | `knative.rs` | what `gcloud run` does |
+//! | `v2.rs` | what client libraries and Terraform do |
+//! | `failures.rs` | what cannot serve, and what is refused |
+//! | `endings.rs` | overtaken, deleted, restarted: and nothing is left |
+
+#[path = "stories/app.rs"]
+mod app;
+#[path = "stories/endings.rs"]
+mod endings;
+#[path = "stories/failures.rs"]
+mod failures;
+#[path = "stories/knative.rs"]
+mod knative;
+#[path = "stories/ports.rs"]
+mod ports;
+#[path = "stories/v2.rs"]
+mod v2;
+#[path = "stories/world.rs"]
+mod world;
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use world::World;
+
+type Told = Pin<Box<dyn Future<Output = ()> + Send>>;
+type Story = (&'static str, fn(Arc<World>) -> Told);
+
+macro_rules! stories {
+    ($($module:ident::$name:ident,)*) => {
+        &[$((stringify!($name), |world| Box::pin($module::$name(world))),)*]
+    };
+}
+
+const STORIES: &[Story] = stories![
+    knative::a_service_is_deployed_called_left_alone_and_called_again,
+    knative::the_inside_of_an_instance_is_cloud_run_s,
+    knative::a_service_read_and_written_back_makes_no_revision,
+    knative::traffic_goes_back_to_an_older_revision,
+    knative::revisions_that_nothing_needs_can_be_deleted,
+    v2::services_come_and_go_by_operations,
+    v2::a_mask_changes_what_it_names,
+    failures::what_does_not_start_says_why,
+    failures::what_cannot_be_is_refused_at_once,
+    failures::what_served_before_goes_on_serving,
+    endings::a_later_change_overtakes_an_earlier_one,
+    endings::a_deletion_waits_for_nobody,
+    endings::instances_are_kept_when_asked_for,
+    endings::services_come_back_after_a_restart,
+];
+
+fn main() {
+    sandbox::helper::entry();
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match words.first().map(String::as_str) {
+        Some("app") => app::run(&words[1..]),
+        _ => tell(words.into_iter().find(|word| !word.starts_with('-')).unwrap_or_default()),
+    }
+}
+
+fn tell(wanted: String) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let mut failed = 0;
+    let before = world::mounts();
+    for (name, story) in STORIES.iter().filter(|(name, _)| name.contains(&wanted)) {
+        let begin = Instant::now();
+        let outcome = runtime.block_on(tell_one(*story));
+        failed += usize::from(outcome.starts_with("FAILED"));
+        println!("story {name} ... {outcome} ({} ms)", begin.elapsed().as_millis());
+    }
+    if world::mounts() != before {
+        println!("FAILED: mounts are left");
+        failed += 1;
+    }
+    std::process::exit(i32::from(failed > 0));
+}
+
+/// Each story has a world of its own, which must be empty afterwards.
+async fn tell_one(story: fn(Arc<World>) -> Told) -> String {
+    let world = match World::open().await {
+        Ok(world) => Arc::new(world),
+        Err(reason) => return format!("skipped: {reason}"),
+    };
+    let told = tokio::time::timeout(Duration::from_secs(60), tokio::spawn(story(world.clone()))).await;
+    let ended = world.end().await;
+    match (told, ended) {
+        (Err(_), _) => "FAILED: it hangs".into(),
+        (Ok(Err(_)), _) => "FAILED".into(),
+        (_, Err(left)) => format!("FAILED: {left}"),
+        _ => "ok".into(),
+    }
+}

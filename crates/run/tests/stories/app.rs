@@ -1,0 +1,71 @@
+//! What runs in instances: a server small enough to be read, and programs that fail to be one.
+
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, TcpListener, TcpStream, ToSocketAddrs},
+    time::Duration,
+};
+
+/// The modes, each the command of an image of its own.
+pub(crate) const MODES: [&str; 5] = ["serve", "other", "exit", "deaf", "shy"];
+
+pub(crate) fn run(words: &[String]) -> ! {
+    match words.first().map(String::as_str) {
+        Some("serve" | "other") => serve(Ipv4Addr::UNSPECIFIED),
+        Some("shy") => serve(Ipv4Addr::LOCALHOST),
+        Some("exit") => {
+            println!("reading the tide tables");
+            eprintln!("no tide tables in here");
+            std::process::exit(3)
+        }
+        _ => loop {
+            std::thread::sleep(Duration::from_secs(60));
+        },
+    }
+}
+
+fn serve(address: Ipv4Addr) -> ! {
+    let port = std::env::var("PORT").unwrap().parse::<u16>().unwrap();
+    let listener = TcpListener::bind((address, port)).unwrap();
+    println!("listening on {port}");
+    loop {
+        let (stream, _) = listener.accept().unwrap();
+        std::thread::spawn(move || answer(stream));
+    }
+}
+
+fn answer(mut stream: TcpStream) -> std::io::Result<()> {
+    loop {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            if stream.read(&mut byte)? == 0 {
+                return Ok(());
+            }
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8_lossy(&head).into_owned();
+        let path = head.split(' ').nth(1).unwrap_or("/").to_owned();
+        let body = look(&path).unwrap_or_else(|error| format!("error: {error}"));
+        write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())?;
+    }
+}
+
+/// What a path asks for: `/env/NAME`, `/names/HOST`, `/file/PATH`, `/ask/HOST:PORT`.
+fn look(path: &str) -> std::io::Result<String> {
+    let (kind, rest) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
+    match kind {
+        "env" => Ok(std::env::var(rest).unwrap_or_default()),
+        "names" => {
+            let found = (rest, 80).to_socket_addrs()?;
+            Ok(found.map(|address| address.ip().to_string()).collect::<Vec<_>>().join(" "))
+        }
+        "file" => std::fs::read_to_string(format!("/{rest}")),
+        "ask" => {
+            let mut said = String::new();
+            TcpStream::connect(rest)?.read_to_string(&mut said)?;
+            Ok(said)
+        }
+        _ => Ok(std::env::args().nth(2).unwrap_or_default()),
+    }
+}
