@@ -62,6 +62,7 @@ const STORIES: &[Story] = stories![
     Namespaces life::exit_codes_and_signals_are_told_apart,
     Namespaces life::a_program_that_cannot_run_says_why,
     Namespaces life::a_polite_program_ends_by_itself_when_stopped,
+    Root life::a_polite_program_need_not_be_root,
     Namespaces life::a_deaf_program_is_killed_when_the_grace_is_over,
     Namespaces life::orphans_are_reaped,
     Namespaces life::environment_directory_and_host_name_are_as_asked,

@@ -59,12 +59,15 @@ pub(super) enum Keep {
     Usual,
     /// None at all.
     Nothing,
+    /// To send signals to other users' processes in its own namespace.
+    Signalling,
 }
 
 /// Gives up capabilities, for good.
 pub(super) fn drop_capabilities(keep: Keep) -> Result<()> {
     let set = match keep {
         Keep::Usual => kept(),
+        Keep::Signalling => CapabilitySet::KILL,
         Keep::Nothing => CapabilitySet::empty(),
     };
     let sets = CapabilitySets { effective: set, permitted: set, inheritable: CapabilitySet::empty() };

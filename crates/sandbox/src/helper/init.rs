@@ -103,7 +103,7 @@ fn become_instance(haar: &OwnedFd, warm: Warm, fds: Vec<OwnedFd>, groups: SetGro
     let main = program.start(haar, Some(&filter))?;
     drop((program, spec));
     confine::bound()?;
-    confine::drop_capabilities(Keep::Nothing)?;
+    confine::drop_capabilities(Keep::Signalling)?;
     confine::filter(&filter)?;
     watch(haar, &signals, main)
 }
