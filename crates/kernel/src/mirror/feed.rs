@@ -48,29 +48,34 @@ struct Loaded {
 }
 
 /// Reads everything under the prefix, page by page so that it is never in memory twice, and drops what is gone.
+/// A page is read while the one before it is decoded: a start waits for this.
 async fn load<T: Record>(store: &dyn Store, records: &Records<T>) -> Result<Loaded> {
     let mut gone: BTreeSet<Arc<str>> = records.read_order().keys().cloned().collect();
-    let mut after = String::new();
-    let mut loaded: Option<Loaded> = None;
+    let (mut page, from) = store.range(&records.prefix, "", PAGE).await?;
+    let mut loaded = Loaded { from, to: from, is_different: false };
     loop {
-        let (page, to) = store.range(&records.prefix, &after, PAGE).await?;
-        let is_last = page.len() < PAGE;
-        after = page.last().map_or(after, |entry| entry.key.clone());
-        let mut updates: Vec<Update<T>> = records.decode_page(page)?;
-        for (name, _) in &updates {
-            gone.remove(name);
+        let after = (page.len() == PAGE).then(|| page.last().map(|entry| entry.key.clone())).flatten();
+        let (next, is_different) =
+            tokio::join!(page_after(store, &records.prefix, after.as_deref()), async {
+                records.take(page, &mut gone, after.is_none())
+            });
+        loaded.is_different |= is_different?;
+        match next? {
+            None => return Ok(loaded),
+            Some((next, to)) => (page, loaded.to) = (next, to),
         }
-        if is_last {
-            updates.extend(std::mem::take(&mut gone).into_iter().map(|name| (name, None)));
-        }
-        let changes = records.update(updates);
-        records.report(&changes);
-        let so_far = loaded.get_or_insert(Loaded { from: to, to, is_different: false });
-        (so_far.to, so_far.is_different) = (to, so_far.is_different || !changes.is_empty());
-        match loaded {
-            Some(loaded) if is_last => return Ok(loaded),
-            _ => {}
-        }
+    }
+}
+
+/// The page after a key, if there is one.
+async fn page_after(
+    store: &dyn Store,
+    prefix: &str,
+    after: Option<&str>,
+) -> Result<Option<(Vec<Entry>, Revision)>> {
+    match after {
+        None => Ok(None),
+        Some(after) => store.range(prefix, after, PAGE).await.map(Some),
     }
 }
 
@@ -170,6 +175,21 @@ impl<T: Record> Records<T> {
         if !changes.is_empty() {
             (self.on_change)(changes);
         }
+    }
+
+    /// Takes over a page, and with the last one drops what was on none. Says whether anything is different now.
+    fn take(&self, page: Vec<Entry>, gone: &mut BTreeSet<Arc<str>>, is_last: bool) -> Result<bool> {
+        let mut updates: Vec<Update<T>> = self.decode_page(page)?;
+        for (name, _) in &updates {
+            gone.remove(name);
+        }
+        if is_last {
+            updates.extend(std::mem::take(gone).into_iter().map(|name| (name, None)));
+        }
+        self.by_name.pin().reserve(updates.len());
+        let changes = self.update(updates);
+        self.report(&changes);
+        Ok(!changes.is_empty())
     }
 
     fn decode_page(&self, page: Vec<Entry>) -> Result<Vec<Update<T>>> {

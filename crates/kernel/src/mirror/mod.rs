@@ -127,6 +127,15 @@ pub struct Change<T> {
 /// Called with every change, before any write that made it returns.
 type OnChange<T> = Box<dyn Fn(&[Change<T>]) + Send + Sync>;
 
+/// Does once, while the process has a single thread, what the first mirror would do otherwise.
+///
+/// The maps register with the kernel (`membarrier`), which costs nothing in a process with one thread, and with
+/// several waits for every processor of the machine to pass a scheduling point: 3 to 15 ms. So `main` calls this
+/// before it starts a runtime. Calling it later, or never, is right too, only slower.
+pub fn prepare() {
+    drop(papaya::HashMap::<(), ()>::new());
+}
+
 /// The records under a prefix. Names are keys without the prefix. Cheap to clone; the last one dropped ends the
 /// watch.
 pub struct Mirror<T: Record> {
