@@ -5,6 +5,8 @@ mod knative_global;
 mod knative_read;
 mod knative_write;
 mod policy;
+#[cfg(test)]
+mod round_trips;
 mod v2;
 mod v2_read;
 mod v2_write;

@@ -159,7 +159,8 @@ impl Run {
             return Ok(());
         }
         let (uid, generation) = (&service.uid, service.generation);
-        self.services
+        let announced = self
+            .services
             .update_with(&service.resource_name(), "", |service| {
                 if (&service.uid, service.generation) != (uid, generation) {
                     return Err(words::overtaken(&service.name, generation));
@@ -168,8 +169,9 @@ impl Run {
                 service.next_revision = service.next_revision.max(1) + 1;
                 Ok(also.clone())
             })
-            .await
-            .map(drop)
+            .await?;
+        // The two kinds are mirrored apart: the new revision may not be in its mirror yet.
+        self.revisions.mirror().wait_for(announced.revision).await
     }
 
     fn new_revision(&self, service: &Service, template: Template) -> Result<Revision> {

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use apis::google::discovery::run::v1::{self as knative, projects_locations_revisions, projects_locations_services};
+use apis::google::discovery::run::v1::{
+    self as knative, projects_locations_revisions, projects_locations_services,
+};
 use kernel::{
     Caller, Error, Mount, Resource, Result, grant, names,
     paging::{Limits, Page},
@@ -18,8 +20,16 @@ const PAGE: Limits = Limits { usual: 100, most: 500 };
 pub(super) fn mount(mount: Mount<Run>) -> Mount<Run> {
     mount
         .unary(projects_locations_services::LIST, &[], list_services)
-        .unary(projects_locations_services::GET, const { &[grant("run.services.get", "{name}")] }, get_service)
-        .unary(projects_locations_services::CREATE, const { &[grant("run.services.create", "{parent}")] }, create_service)
+        .unary(
+            projects_locations_services::GET,
+            const { &[grant("run.services.get", "{name}")] },
+            get_service,
+        )
+        .unary(
+            projects_locations_services::CREATE,
+            const { &[grant("run.services.create", "{parent}")] },
+            create_service,
+        )
         .unary(
             projects_locations_services::REPLACE_SERVICE,
             const { &[grant("run.services.update", "{name}")] },
@@ -113,7 +123,9 @@ async fn prefix(run: &Run, caller: &Caller, parent_name: &str, permission: &str)
 
 fn parent(parent: &str) -> Result<(&str, &str)> {
     let parsed = names::parse(parent, ["projects", "locations"]).map(|[project, region]| (project, region));
-    parsed.ok_or_else(|| Error::invalid(format!("'{parent}' is not a location: use projects/PROJECT/locations/REGION.")))
+    parsed.ok_or_else(|| {
+        Error::invalid(format!("'{parent}' is not a location: use projects/PROJECT/locations/REGION."))
+    })
 }
 
 fn list_meta(next: String) -> knative::ListMeta {

@@ -60,7 +60,7 @@ pub(super) fn desired(service: &knative::Service) -> Result<Desired> {
     Ok(desired)
 }
 
-fn template(template: knative::RevisionTemplate) -> Result<Template> {
+pub(super) fn template(template: knative::RevisionTemplate) -> Result<Template> {
     let metadata = template.metadata.unwrap_or_default();
     let spec = template.spec.unwrap_or_default();
     let mut annotations = metadata.annotations;
@@ -189,7 +189,7 @@ fn volumes(volumes: Vec<knative::Volume>, cloud_sql: Option<&str>) -> Result<Vec
     Ok(read)
 }
 
-fn traffic(target: knative::TrafficTarget) -> Result<Traffic> {
+pub(super) fn traffic(target: knative::TrafficTarget) -> Result<Traffic> {
     let latest = target.latest_revision.unwrap_or(false);
     let revision = target.revision_name.unwrap_or_default();
     if latest && !revision.is_empty() {

@@ -177,7 +177,7 @@ pub(super) fn revision_labels(revision: &Revision) -> Map {
     labels
 }
 
-fn template(template: &Template) -> knative::RevisionTemplate {
+pub(super) fn template(template: &Template) -> knative::RevisionTemplate {
     let first = template.containers.first();
     knative::RevisionTemplate {
         metadata: Some(knative::ObjectMeta {
@@ -341,7 +341,7 @@ fn probe(probe: &Probe) -> knative::Probe {
     written
 }
 
-fn asked_traffic(service: &Service) -> Vec<knative::TrafficTarget> {
+pub(super) fn asked_traffic(service: &Service) -> Vec<knative::TrafficTarget> {
     if service.traffic.is_empty() {
         return vec![knative::TrafficTarget {
             latest_revision: Some(true),

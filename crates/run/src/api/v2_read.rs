@@ -38,7 +38,7 @@ pub(super) fn desired(service: &v2::Service) -> Result<Desired> {
     })
 }
 
-fn template(template: v2::RevisionTemplate) -> Result<Template> {
+pub(super) fn template(template: v2::RevisionTemplate) -> Result<Template> {
     if template.vpc_access.is_some() {
         return Err(Error::unimplemented("VPC access is not served here yet; remove template.vpc_access."));
     }
@@ -145,7 +145,7 @@ fn volume(volume: v2::Volume) -> Result<Volume> {
     Ok(Volume { name: volume.name, kind: Some(kind) })
 }
 
-fn traffic(target: v2::TrafficTarget) -> Result<Traffic> {
+pub(super) fn traffic(target: v2::TrafficTarget) -> Result<Traffic> {
     let is_latest = target.r#type() != v2::TrafficTargetAllocationType::Revision;
     if is_latest != target.revision.is_empty() {
         return Err(Error::bad_field(

@@ -97,7 +97,7 @@ pub(super) fn revision(held: &Versioned<Revision>) -> v2::Revision {
     }
 }
 
-fn template(template: &Template) -> v2::RevisionTemplate {
+pub(super) fn template(template: &Template) -> v2::RevisionTemplate {
     v2::RevisionTemplate {
         revision: template.revision.clone(),
         labels: template.labels.clone(),
@@ -223,7 +223,7 @@ fn volume(volume: &Volume) -> v2::Volume {
     v2::Volume { name: volume.name.clone(), volume_type: kind }
 }
 
-fn asked_traffic(service: &Service) -> Vec<v2::TrafficTarget> {
+pub(super) fn asked_traffic(service: &Service) -> Vec<v2::TrafficTarget> {
     let latest = v2::TrafficTargetAllocationType::Latest;
     if service.traffic.is_empty() {
         return vec![v2::TrafficTarget { r#type: latest.into(), percent: 100, ..Default::default() }];

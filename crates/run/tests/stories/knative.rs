@@ -168,7 +168,7 @@ pub(crate) async fn the_inside_of_an_instance_is_cloud_run_s(world: Arc<World>) 
     assert_eq!(ask("/file/etc/java/store").await, "java");
     assert_eq!(ask("/env/SSL_CERT_FILE").await, "/etc/ssl/certs/ca-certificates.crt");
     assert_eq!(ask("/env/FROM_HAAR").await, "yes");
-    assert_eq!(ask("/file/etc/hostname").await.trim(), "localhost");
+    assert_eq!(ask("/file/proc/sys/kernel/hostname").await.trim(), "localhost");
 }
 
 pub(crate) async fn a_service_read_and_written_back_makes_no_revision(world: Arc<World>) {
