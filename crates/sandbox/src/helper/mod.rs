@@ -65,26 +65,39 @@ fn zygote() -> Result<(), Error> {
     let haar = take_socket()?;
     let ended = sys::signals_as_file(&[libc::SIGCHLD]).step("signal file")?;
     let mut groups = None;
-    loop {
-        if wait_for(&haar, &ended).step("poll")? {
-            reap(&ended);
-            continue;
-        }
-        match wire::receive::<ToZygote>(&haar).step("receive")? {
-            Some((ToZygote::Hello { groups: given, prefix }, _)) => groups = Some((given, prefix)),
-            Some((ToZygote::Fork { walls }, procs)) => {
-                if let Some(newborn) = fork_keeper(&haar, procs, walls)? {
-                    // Nothing of the zygote's is the keeper's to hold: an open copy would hide that haar is gone.
-                    drop((haar, ended));
-                    newborn.run()
-                }
-            }
-            None => break,
-        }
+    let served = serve(&haar, &ended, &mut groups);
+    if let Ok(Some(newborn)) = served {
+        // Nothing of the zygote's is the keeper's to hold: an open copy would hide that haar is gone.
+        drop((haar, ended));
+        newborn.run()
     }
+    // However the service ended, nobody else would do this: what is frozen could not even be killed.
     clear(groups);
     reap_all(&ended);
-    Ok(())
+    served.map(drop)
+}
+
+/// Serves until haar is gone; in a new process, returns what it needs to become a keeper.
+fn serve(
+    haar: &OwnedFd,
+    ended: &OwnedFd,
+    groups: &mut Option<(Groups, String)>,
+) -> Result<Option<Newborn>, Error> {
+    loop {
+        if wait_for(haar, ended).step("poll")? {
+            reap(ended);
+            continue;
+        }
+        match wire::receive::<ToZygote>(haar).step("receive")? {
+            Some((ToZygote::Hello { groups: given, prefix }, _)) => *groups = Some((given, prefix)),
+            Some((ToZygote::Fork { walls }, procs)) => {
+                if let Some(newborn) = fork_keeper(haar, procs, walls)? {
+                    return Ok(Some(newborn));
+                }
+            }
+            None => return Ok(None),
+        }
+    }
 }
 
 /// Sees every keeper end. Each has seen what we have, and only has to tidy up.
@@ -149,7 +162,9 @@ fn fork_keeper(haar: &OwnedFd, procs: Vec<OwnedFd>, walls: Walls) -> Result<Opti
         }
         Err(error) => wire::send(haar, &FromZygote::Failed(Error::host(format!("fork: {error}"))), &[]),
     };
-    answer.step("answer").map(|()| None)
+    // A haar that does not take the answer is gone, which the next read will tell.
+    drop(answer);
+    Ok(None)
 }
 
 /// Kills what haar has left behind. Keepers see it themselves; their groups need someone with rights to them.
