@@ -5,9 +5,12 @@
 
 use std::{
     ffi::OsStr,
+    io::{Read, Write},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::OnceLock,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -111,7 +114,8 @@ impl Haar {
         line.extend(text.iter().flat_map(|text| ["-d", text.as_str()]));
         line.extend(principal.iter().flat_map(|email| ["--as", email]));
         let ran = self.cli(&line);
-        serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{line:?} answered no JSON ({error}): {ran:?}"))
+        serde_json::from_str(&ran.stdout)
+            .unwrap_or_else(|error| panic!("{line:?} answered no JSON ({error}): {ran:?}"))
     }
 
     /// What `haar status --json` says.
@@ -143,7 +147,13 @@ impl Ran {
     /// Insists that it succeeded.
     #[track_caller]
     pub fn succeeds(self) -> Ran {
-        assert!(self.code == 0, "exit code {}\n--- stdout\n{}\n--- stderr\n{}", self.code, self.stdout, self.stderr);
+        assert!(
+            self.code == 0,
+            "exit code {}\n--- stdout\n{}\n--- stderr\n{}",
+            self.code,
+            self.stdout,
+            self.stderr
+        );
         self
     }
 
@@ -151,7 +161,10 @@ impl Ran {
     #[track_caller]
     pub fn fails_saying(self, what: &str) -> Ran {
         assert!(self.code != 0, "it succeeded: {}", self.stdout);
-        assert!(self.stderr.contains(what) || self.stdout.contains(what), "it did not say {what:?}: {self:?}");
+        assert!(
+            self.stderr.contains(what) || self.stdout.contains(what),
+            "it did not say {what:?}: {self:?}"
+        );
         self
     }
 }
@@ -165,7 +178,11 @@ pub fn run(mut command: Command) -> Ran {
 impl From<Output> for Ran {
     fn from(output: Output) -> Ran {
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Ran { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
+        Ran {
+            code: output.status.code().unwrap_or(-1),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
     }
 }
 
@@ -193,7 +210,8 @@ pub fn client_program(path: &str) -> String {
 
 /// Whether a client is installed; where it is not, the test says so and passes.
 pub fn have(client: &str) -> bool {
-    let found = std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(client).exists()));
+    let found = std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(client).exists()));
     if !found {
         skipped(client);
     }
@@ -203,4 +221,54 @@ pub fn have(client: &str) -> bool {
 /// Says, visibly, that a test could not run.
 pub fn skipped(client: impl AsRef<OsStr>) {
     eprintln!("SKIPPED: {} is not installed", client.as_ref().to_string_lossy());
+}
+
+/// Ends haar as a power cut would, and waits until its supervisor has it running again.
+pub fn kill_and_await(haar: &Haar) {
+    let pid = haar.pid();
+    let killed = Command::new("kill").args(["-9", &pid.to_string()]).status().expect("kill runs");
+    assert!(killed.success(), "there was no haar to kill");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let status = haar.cli(&["status", "--json"]);
+        if status.code == 0 && !status.stdout.contains(&format!("\"pid\": {pid},")) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "haar has not come back: {status:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// What a host behind the port answers to a GET, as text.
+pub fn fetch(haar: &Haar, host: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(haar.listen()).expect("a connection");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").expect("a request");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("an answer");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Brings in an image of nothing but busybox, and gives its reference.
+pub fn busybox_image(haar: &Haar) -> String {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let busybox = std::env::split_paths(&path)
+        .map(|dir| dir.join("busybox"))
+        .find(|file| file.exists())
+        .expect("busybox");
+    let archive = haar.data().join("busybox.tar");
+    let script = client_program("busybox-image");
+    let mut command = Command::new("sh");
+    command.arg(script).arg(busybox).arg(&archive);
+    run(command).succeeds();
+    let reference = "us-docker.pkg.dev/fog-bank/tools/busybox:latest";
+    haar.cli(&["images", "import", &archive.to_string_lossy(), "--name", reference]).succeeds();
+    reference.to_owned()
+}
+
+/// The command lines of processes that contain a text.
+pub fn processes_named(text: &str) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let lines = processes.filter_map(|process| std::fs::read_to_string(process.path().join("cmdline")).ok());
+    lines.map(|line| line.replace('\0', " ")).filter(|line| line.contains(text)).collect()
 }

@@ -75,7 +75,10 @@ fn bad_json_is_refused_as_google_refuses_it() {
     let (status, _) = post(&haar, &path, &authorization, &huge);
     assert!(matches!(status, 400 | 413), "a huge body: {status}");
 
-    assert_eq!(haar.api("GET", &format!("secretmanager.googleapis.com/v1/projects/{PROJECT}/secrets"), None), json!({}));
+    assert_eq!(
+        haar.api("GET", &format!("secretmanager.googleapis.com/v1/projects/{PROJECT}/secrets"), None),
+        json!({})
+    );
 }
 
 #[test]

@@ -65,7 +65,14 @@ fn reset_deletes_nothing_that_is_not_haars() {
 fn api_calls_any_google_host_and_fails_when_the_call_fails() {
     let haar = Haar::start();
     let secrets = format!("secretmanager.googleapis.com/v1/projects/{PROJECT}/secrets");
-    haar.cli(&["api", "POST", &format!("{secrets}?secretId=tide"), "-d", r#"{"replication":{"automatic":{}}}"#]).succeeds();
+    haar.cli(&[
+        "api",
+        "POST",
+        &format!("{secrets}?secretId=tide"),
+        "-d",
+        r#"{"replication":{"automatic":{}}}"#,
+    ])
+    .succeeds();
     let listed = haar.api("GET", &secrets, None);
     assert_eq!(listed["totalSize"], 1);
     haar.cli(&["api", "GET", &format!("{secrets}/ebb")]).fails_saying("NOT_FOUND");
@@ -85,7 +92,8 @@ fn exec_hands_on_exit_code_and_environment() {
 fn the_bundle_holds_our_authority_and_what_was_trusted_before() {
     let haar = Haar::start();
     let own = haar.data().join("company-ca.pem");
-    std::fs::write(&own, "-----BEGIN CERTIFICATE-----\nY29tcGFueQ==\n-----END CERTIFICATE-----\n").expect("a file");
+    std::fs::write(&own, "-----BEGIN CERTIFICATE-----\nY29tcGFueQ==\n-----END CERTIFICATE-----\n")
+        .expect("a file");
     let mut command = haar.command(&["exec", "--", "sh", "-c", "cat \"$SSL_CERT_FILE\""]);
     command.env("SSL_CERT_FILE", &own);
     let bundle = tests::run(command).succeeds().stdout;
@@ -106,7 +114,12 @@ fn everything_private_is_private() {
             if meta.is_dir() {
                 waiting.push(entry.path());
             } else {
-                assert_eq!(meta.mode() & 0o077 & !0o044, 0, "{} can be written by others", entry.path().display());
+                assert_eq!(
+                    meta.mode() & 0o077 & !0o044,
+                    0,
+                    "{} can be written by others",
+                    entry.path().display()
+                );
             }
         }
     }

@@ -23,7 +23,9 @@ fn secrets_from_creation_to_destruction() {
     assert_eq!(haar.gcloud("secrets versions access latest --secret=tide").succeeds().stdout, "low at six");
     assert_eq!(haar.gcloud("secrets versions access 1 --secret=tide").succeeds().stdout, "high at noon");
     assert!(haar.gcloud("secrets list --filter=labels.sea=north").succeeds().stdout.contains("tide"));
-    assert!(haar.gcloud("secrets describe tide --format=value(labels.sea)").succeeds().stdout.contains("north"));
+    assert!(
+        haar.gcloud("secrets describe tide --format=value(labels.sea)").succeeds().stdout.contains("north")
+    );
 
     haar.gcloud("secrets create tide --replication-policy=automatic").fails_saying("already exists");
     haar.gcloud("secrets versions disable 1 --secret=tide").succeeds();
@@ -45,11 +47,15 @@ fn policies_decide_who_reads_a_secret() {
     let haar = Haar::start();
     let reader = format!("reader@{PROJECT}.iam.gserviceaccount.com");
     haar.gcloud("iam service-accounts create reader --display-name=Reader").succeeds();
-    assert!(haar.gcloud("iam service-accounts list --format=value(email)").succeeds().stdout.contains(&reader));
+    assert!(
+        haar.gcloud("iam service-accounts list --format=value(email)").succeeds().stdout.contains(&reader)
+    );
     haar.gcloud("secrets create tide --replication-policy=automatic").succeeds();
     gcloud_with_input(&haar, "secrets versions add tide", "high at noon").succeeds();
 
-    let read = |haar: &Haar| haar.exec_as(&reader, &["gcloud", "secrets", "versions", "access", "latest", "--secret=tide"]);
+    let read = |haar: &Haar| {
+        haar.exec_as(&reader, &["gcloud", "secrets", "versions", "access", "latest", "--secret=tide"])
+    };
     read(&haar).fails_saying("PERMISSION_DENIED").fails_saying("secretmanager.versions.access");
     haar.gcloud(&format!(
         "secrets add-iam-policy-binding tide --member=serviceAccount:{reader} --role=roles/secretmanager.secretAccessor"
@@ -77,10 +83,13 @@ fn members_and_roles_that_cannot_be_are_refused() {
     }
     let haar = Haar::start();
     let bind = |member: &str, role: &str| {
-        haar.gcloud(&format!("projects add-iam-policy-binding {PROJECT} --member={member} --role={role} --condition=None"))
+        haar.gcloud(&format!(
+            "projects add-iam-policy-binding {PROJECT} --member={member} --role={role} --condition=None"
+        ))
     };
     bind("user:alice@example.com", "roles/secretmanager.emperor").fails_saying("roles/secretmanager.emperor");
-    bind(&format!("serviceAccount:nobody@{PROJECT}.iam.gserviceaccount.com"), "roles/viewer").fails_saying("does not exist");
+    bind(&format!("serviceAccount:nobody@{PROJECT}.iam.gserviceaccount.com"), "roles/viewer")
+        .fails_saying("does not exist");
     bind("user:alice@example.com", "roles/viewer").succeeds();
 }
 
@@ -91,9 +100,16 @@ fn tokens_and_projects_are_there() {
     }
     let haar = Haar::start();
     assert!(haar.gcloud("auth print-access-token").succeeds().stdout.starts_with("ya29."));
-    let project = haar.gcloud(&format!("projects describe {PROJECT} --format=value(projectId,lifecycleState)")).succeeds();
+    let project = haar
+        .gcloud(&format!("projects describe {PROJECT} --format=value(projectId,lifecycleState)"))
+        .succeeds();
     assert_eq!(project.stdout.split_whitespace().collect::<Vec<_>>(), [PROJECT, "ACTIVE"]);
     let default_account = haar.gcloud("iam service-accounts list --format=value(email)").succeeds().stdout;
     assert!(default_account.contains("-compute@developer.gserviceaccount.com"), "{default_account}");
-    assert!(haar.gcloud("services list --enabled --format=value(config.name)").succeeds().stdout.contains("secretmanager.googleapis.com"));
+    assert!(
+        haar.gcloud("services list --enabled --format=value(config.name)")
+            .succeeds()
+            .stdout
+            .contains("secretmanager.googleapis.com")
+    );
 }

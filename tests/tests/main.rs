@@ -5,6 +5,7 @@
 //! | `cli` | the commands of `haar` itself, and what they say when something is wrong |
 //! | `gcloud` | gcloud, unmodified |
 //! | `python` | Google's Python libraries, over gRPC and REST |
+//! | `run` | services: deployed, called, refused, killed |
 //! | `bad_input` | what a careless or hostile client sends |
 //! | `survival` | kill -9 at any moment |
 
@@ -12,4 +13,5 @@ mod bad_input;
 mod cli;
 mod gcloud;
 mod python;
+mod run;
 mod survival;

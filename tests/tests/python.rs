@@ -7,7 +7,9 @@ fn secret_manager_speaks_grpc_and_rest() {
     let Some(python) = python() else { return skipped("Python's google-cloud-secret-manager") };
     let haar = Haar::start();
     for transport in ["grpc", "rest"] {
-        let ran = haar.exec(&[&python.to_string_lossy(), &client_program("python/secrets.py"), transport]).succeeds();
+        let ran = haar
+            .exec(&[&python.to_string_lossy(), &client_program("python/secrets.py"), transport])
+            .succeeds();
         assert_eq!(ran.stdout.lines().last(), Some("all as on Google"), "{transport}: {ran:?}");
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    process::Command,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -11,7 +10,7 @@ use std::{
 };
 
 use serde_json::json;
-use tests::{Haar, PROJECT};
+use tests::{Haar, PROJECT, kill_and_await};
 
 #[test]
 fn nothing_acknowledged_is_lost_when_haar_is_killed_while_written_to() {
@@ -25,7 +24,7 @@ fn nothing_acknowledged_is_lost_when_haar_is_killed_while_written_to() {
         }
         for round in 0..6 {
             std::thread::sleep(Duration::from_millis(150 + 37 * round));
-            kill(&haar);
+            kill_and_await(&haar);
         }
         stop.store(true, Ordering::Relaxed);
     });
@@ -34,13 +33,18 @@ fn nothing_acknowledged_is_lost_when_haar_is_killed_while_written_to() {
     assert!(acknowledged.len() > 20, "only {} writes were tried", acknowledged.len());
     let present: BTreeSet<String> = list(&haar);
     let lost: Vec<_> = acknowledged.difference(&present).collect();
-    assert!(lost.is_empty(), "{} of {} acknowledged secrets are gone: {lost:?}", lost.len(), acknowledged.len());
+    assert!(
+        lost.is_empty(),
+        "{} of {} acknowledged secrets are gone: {lost:?}",
+        lost.len(),
+        acknowledged.len()
+    );
 }
 
 #[test]
 fn a_connection_made_while_haar_is_down_is_answered_when_it_is_back() {
     let haar = Haar::start();
-    kill(&haar);
+    kill_and_await(&haar);
     // The supervisor holds the socket: this call waits in the backlog instead of being refused.
     assert_eq!(
         haar.api("GET", &format!("secretmanager.googleapis.com/v1/projects/{PROJECT}/secrets"), None),
@@ -62,20 +66,13 @@ fn write_until(haar: &Haar, writer: u32, acknowledged: &Mutex<BTreeSet<String>>,
     }
 }
 
-fn kill(haar: &Haar) {
-    let pid = haar.pid();
-    assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().expect("kill runs").success());
-    // Until the new process has written who it is, `status` would still tell of the old one.
-    while haar.cli(&["status", "--json"]).code != 0 || haar.pid() == pid {
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
 fn list(haar: &Haar) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let mut token = String::new();
     loop {
-        let url = format!("secretmanager.googleapis.com/v1/projects/{PROJECT}/secrets?pageSize=100&pageToken={token}");
+        let url = format!(
+            "secretmanager.googleapis.com/v1/projects/{PROJECT}/secrets?pageSize=100&pageToken={token}"
+        );
         let page = haar.api("GET", &url, None);
         for secret in page["secrets"].as_array().map(Vec::as_slice).unwrap_or_default() {
             let name = secret["name"].as_str().expect("a name");

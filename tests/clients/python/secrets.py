@@ -28,17 +28,17 @@ made = client.create_secret(
     secret={"replication": {"automatic": {}}, "labels": {"sea": "north"}, "annotations": {"by": "moon"}},
 )
 assert made.name.endswith(f"/secrets/{transport}-tide") and made.etag and made.create_time
-refused(exceptions.AlreadyExists, lambda: client.create_secret(
+refused(exceptions.Conflict, lambda: client.create_secret(
     parent=project, secret_id=f"{transport}-tide", secret={"replication": {"automatic": {}}}))
-refused(exceptions.InvalidArgument, lambda: client.create_secret(
+refused(exceptions.BadRequest, lambda: client.create_secret(
     parent=project, secret_id="no good", secret={"replication": {"automatic": {}}}))
 
 payload = bytes(range(256))
 first = client.add_secret_version(parent=name, payload={"data": payload, "data_crc32c": crc32c(payload)})
 assert first.name.endswith("/versions/1") and first.state == secretmanager.SecretVersion.State.ENABLED
-refused(exceptions.InvalidArgument,
+refused(exceptions.BadRequest,
         lambda: client.add_secret_version(parent=name, payload={"data": payload, "data_crc32c": 1}))
-refused(exceptions.InvalidArgument, lambda: client.add_secret_version(parent=name, payload={"data": b"x" * 65537}))
+refused(exceptions.BadRequest, lambda: client.add_secret_version(parent=name, payload={"data": b"x" * 65537}))
 client.add_secret_version(parent=name, payload={"data": b"x" * 65536})
 
 read = client.access_secret_version(name=f"{name}/versions/1")
@@ -51,7 +51,7 @@ updated = client.update_secret(
 )
 assert updated.labels == {"sea": "south"} and updated.annotations == {"by": "moon"}
 assert client.access_secret_version(name=f"{name}/versions/old").payload.data == payload
-refused(exceptions.FailedPrecondition, lambda: client.update_secret(
+refused(exceptions.BadRequest, lambda: client.update_secret(
     secret={"name": name, "labels": {}, "etag": made.etag}, update_mask={"paths": ["labels"]}))
 
 assert [v.name.rsplit("/", 1)[1] for v in client.list_secret_versions(parent=name)] == ["2", "1"]
@@ -61,17 +61,17 @@ paged = client.list_secrets(request={"parent": project, "page_size": 2, "filter"
 assert len(list(paged)) == 4
 
 client.disable_secret_version(name=f"{name}/versions/1")
-refused(exceptions.FailedPrecondition, lambda: client.access_secret_version(name=f"{name}/versions/1"), "DISABLED")
+refused(exceptions.BadRequest, lambda: client.access_secret_version(name=f"{name}/versions/1"), "DISABLED")
 client.enable_secret_version(name=f"{name}/versions/1")
 client.destroy_secret_version(name=f"{name}/versions/1")
-refused(exceptions.FailedPrecondition, lambda: client.enable_secret_version(name=f"{name}/versions/1"))
-refused(exceptions.FailedPrecondition, lambda: client.access_secret_version(name=f"{name}/versions/1"), "DESTROYED")
+refused(exceptions.BadRequest, lambda: client.enable_secret_version(name=f"{name}/versions/1"))
+refused(exceptions.BadRequest, lambda: client.access_secret_version(name=f"{name}/versions/1"), "DESTROYED")
 
 policy = client.get_iam_policy(request={"resource": name})
 policy.bindings.add(role="roles/secretmanager.secretAccessor", members=["allAuthenticatedUsers"])
 stored = client.set_iam_policy(request={"resource": name, "policy": policy})
 assert stored.bindings[0].role == "roles/secretmanager.secretAccessor"
-refused(exceptions.Aborted, lambda: client.set_iam_policy(request={"resource": name, "policy": policy}))
+refused(exceptions.Conflict, lambda: client.set_iam_policy(request={"resource": name, "policy": policy}))
 held = client.test_iam_permissions(request={"resource": name, "permissions": ["secretmanager.versions.access"]})
 assert list(held.permissions) == ["secretmanager.versions.access"]
 

@@ -7,6 +7,7 @@ mod adapters;
 mod control;
 pub mod listener;
 mod oauth;
+mod operations;
 mod workloads;
 
 use std::{
@@ -65,6 +66,7 @@ pub struct Parts {
     fleet: Arc<Fleet>,
     ingress: Arc<Ingress>,
     workloads: Arc<Workloads>,
+    operations: Operations,
     level: String,
 }
 
@@ -97,6 +99,7 @@ async fn run(
     settings.data.write("run.json", &serde_json::to_vec_pretty(&running).doing("write run.json")?)?;
     ready(&running);
     parts.run.begin(parts.ingress.clone());
+    parts.operations.fail_unfinished().await.map_err(trouble)?;
     stop.asked().await;
     drop(opened);
     gateway.close(DRAIN).await;
@@ -147,7 +150,7 @@ impl Parts {
         let run = Run::open(ports, fleet.clone(), operations.clone()).await.map_err(trouble)?;
         let callers = Arc::new(adapters::Callers { identity: iam.clone(), authority: iam.clone() });
         let ingress = Ingress::new(ingress::Config::default(), fleet.clone(), output, callers, clock);
-        Ok(Parts { iam, projects, secrets, run, fleet, ingress, workloads, level })
+        Ok(Parts { iam, projects, secrets, run, fleet, ingress, workloads, operations, level })
     }
 
     /// What `haar status` lists.
@@ -235,7 +238,8 @@ fn join(
         .methods(secrets::methods(parts.secrets.clone()))
         .methods(parts.iam.methods())
         .methods(projects::methods(parts.projects.clone()))
-        .methods(run::methods(parts.run.clone()));
+        .methods(run::methods(parts.run.clone()))
+        .methods(operations::methods(parts.operations.clone()));
     for host in workloads::METADATA_HOSTS {
         builder = builder.site(Hosts::exact(host), "/", metadata.clone());
     }

@@ -6,6 +6,7 @@
 
 mod answer;
 mod host;
+mod mixins;
 mod query;
 mod request;
 mod router;

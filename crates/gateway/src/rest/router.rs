@@ -13,6 +13,7 @@ use apis::schema::{HttpBinding, MethodId};
 
 use super::{
     host::{Meaning, meaning},
+    mixins,
     query::percent_decode,
     template::{Segment, Span, Template, Variable},
 };
@@ -112,7 +113,7 @@ impl Router {
         apis.dedup();
         let mut router = Router { apis, routes: Vec::new(), nodes: vec![Node::default()] };
         for (method, &id) in methods.iter().enumerate() {
-            for binding in id.bindings() {
+            for binding in id.bindings().chain(mixins::bindings(id).iter().copied()) {
                 router.mount(method, id, id.host(), binding);
             }
         }
