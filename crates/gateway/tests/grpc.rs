@@ -75,8 +75,7 @@ async fn a_missing_permission_is_refused_in_googles_words() {
     assert_eq!(ended.code, 7);
     assert_eq!(
         ended.message,
-        "Permission 'secretmanager.secrets.create' denied on resource \
-         '//cloudresourcemanager.googleapis.com/projects/my-project' (or it may not exist)."
+        "Permission 'secretmanager.secrets.create' denied for resource 'projects/my-project' (or it may not exist)."
     );
     let details = ended.details.unwrap();
     assert_eq!(details.code, 7);

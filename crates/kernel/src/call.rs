@@ -99,15 +99,36 @@ impl Caller {
         if self.0.principal == Principal::Anonymous {
             return missing_credentials();
         }
-        let message = format!(
-            "Permission '{permission}' denied on resource '//{}/{}' (or it may not exist).",
-            resource.service, resource.name
-        );
+        let message = denial(permission, resource);
         Error::denied(message).with(Detail::Info {
             reason: "IAM_PERMISSION_DENIED",
             domain: "iam.googleapis.com",
             metadata: vec![("permission", permission.to_owned()), ("resource", resource.name.clone())],
         })
+    }
+}
+
+/// Google's sentence for a permission that is missing, which differs from product to product; as people quote it in
+/// public issues, for instance of `python-secret-manager` and `deploy-cloudrun`.
+fn denial(permission: &str, resource: &Resource) -> String {
+    let name = &resource.name;
+    match permission.split('.').next().unwrap_or_default() {
+        "iam" if permission == "iam.serviceaccounts.actAs" => {
+            let account = name.rsplit('/').next().unwrap_or(name);
+            format!("Permission '{permission}' denied on service account {account} (or it may not exist).")
+        }
+        "secretmanager" => {
+            format!("Permission '{permission}' denied for resource '{name}' (or it may not exist).")
+        }
+        "run" => {
+            format!("Permission '{permission}' denied on resource '{name}' (or resource may not exist).")
+        }
+        _ => {
+            format!(
+                "Permission '{permission}' denied on resource '//{}/{name}' (or it may not exist).",
+                resource.service
+            )
+        }
     }
 }
 
