@@ -14,7 +14,9 @@ use kernel::{
 };
 
 use crate::{
-    Run, plan,
+    Run,
+    liveness::{self, Cpu},
+    plan,
     probe::{self, GaveUp},
     reconcile::Failure,
     record::{Probe, Revision},
@@ -58,6 +60,7 @@ struct Live {
     source: LogSource,
     port: u16,
     running: Arc<dyn Running>,
+    cpu: Arc<Cpu>,
 }
 
 impl Fleet {
@@ -140,15 +143,22 @@ impl Fleet {
     async fn launch(self: &Arc<Self>, run: &Arc<Run>, revision: &Revision) -> Result<Arc<Live>, Failure> {
         let plan = plan::make(run, revision).await.map_err(|why| Failure::new("ContainerMissing", why))?;
         let template = revision.template.clone().unwrap_or_default();
-        let startup =
-            rules::ingress_container(&template).and_then(|container| container.startup_probe.clone());
+        let container = rules::ingress_container(&template).cloned().unwrap_or_default();
         let (source, port, memory) = (plan.source.clone(), plan.port, plan.memory);
         let unready = Unready::new(self.start_program(run, plan).await?);
         if !self.watch(run, plan::revision_id(revision), &source, &unready.running, memory) {
             return Err(Failure::new("Internal", "The server is shutting down."));
         }
-        match ready(&unready.running, port, startup.as_ref()).await {
-            Ok(()) => Ok(Arc::new(Live { source, port, running: unready.is_ready() })),
+        match ready(&unready.running, port, container.startup_probe.as_ref()).await {
+            Ok(()) => {
+                let running = unready.into_ready();
+                let cpu = Arc::new(Cpu::new(running.clone()));
+                if let Some(probe) = container.liveness_probe {
+                    let logs = run.ports.logs.clone();
+                    tokio::spawn(liveness::watch(cpu.clone(), port, probe, source.clone(), logs));
+                }
+                Ok(Arc::new(Live { source, port, running, cpu }))
+            }
             Err(end) => {
                 unready.running.stop(Duration::ZERO).await;
                 let message = explain(run, &source, port, memory, &end);
@@ -217,7 +227,7 @@ impl Unready {
         Unready { running, waited_for: true }
     }
 
-    fn is_ready(mut self) -> Arc<dyn Running> {
+    fn into_ready(mut self) -> Arc<dyn Running> {
         self.waited_for = false;
         self.running.clone()
     }
@@ -282,11 +292,11 @@ impl Instance for Live {
     }
 
     fn thaw(&self) {
-        self.running.thaw();
+        self.cpu.thaw();
     }
 
     fn freeze(&self) {
-        self.running.freeze();
+        self.cpu.freeze();
     }
 
     fn cpu_time(&self) -> Option<Duration> {

@@ -13,6 +13,7 @@ mod api;
 mod change;
 mod engine;
 mod fleet;
+mod liveness;
 pub mod local;
 mod plan;
 mod probe;

@@ -17,7 +17,10 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
@@ -32,6 +35,7 @@ use sandbox::{
 };
 use tokio::{
     net::{TcpListener, UdpSocket},
+    runtime::Handle,
     sync::{oneshot, watch},
     task::AbortHandle,
 };
@@ -173,7 +177,7 @@ impl LocalRuntime {
             self.logs.line(&workload.source, LogStream::System, &port_taken(door.port));
         }
         let attendants = self.attend(&workload, sockets, &mut instance);
-        Ok(LocalRunning::new(instance, door, attendants))
+        Ok(Arc::new(LocalRunning::new(instance, door, attendants)))
     }
 
     fn is_plain(&self) -> bool {
@@ -237,7 +241,7 @@ impl LocalRuntime {
     }
 }
 
-/// `LocalRuntime` behind its trait: instances outlive the call that starts them.
+// For the handle, because instances outlive the call that starts them.
 impl Runtime for Arc<LocalRuntime> {
     fn start(&self, plan: Plan) -> BoxFuture<'static, Result<Arc<dyn Running>, String>> {
         Box::pin(self.clone().run(plan))
@@ -256,17 +260,19 @@ struct LocalRunning {
     instance: Arc<Instance>,
     door: Door,
     exit: watch::Receiver<Option<Exit>>,
+    /// Whether it shall be frozen.
+    frozen: Arc<AtomicBool>,
     /// Dropped with this.
     _held: oneshot::Sender<()>,
 }
 
 impl LocalRunning {
-    fn new(instance: Instance, door: Door, attendants: Attendants) -> Arc<dyn Running> {
+    fn new(instance: Instance, door: Door, attendants: Attendants) -> Self {
         let instance = Arc::new(instance);
         let (tell, exit) = watch::channel(None);
         let (_held, dropped) = oneshot::channel();
         tokio::spawn(see_off(instance.clone(), attendants, dropped, tell));
-        Arc::new(LocalRunning { instance, door, exit, _held })
+        LocalRunning { instance, door, exit, frozen: Arc::default(), _held }
     }
 }
 
@@ -315,11 +321,23 @@ impl Running for LocalRunning {
     }
 
     fn freeze(&self) {
-        // Without control groups it just keeps its CPU.
-        let _ = self.instance.freeze();
+        self.frozen.store(true, SeqCst);
+        let Ok(runtime) = Handle::try_current() else { return };
+        let (instance, frozen) = (self.instance.clone(), self.frozen.clone());
+        // Without control groups it just keeps its CPU, so an error is of no interest. Freezing takes its time, and
+        // may end after a thaw that came later: then that is done again.
+        runtime.spawn(async move {
+            if frozen.load(SeqCst) {
+                let _ = instance.freeze().await;
+            }
+            if !frozen.load(SeqCst) {
+                let _ = instance.thaw();
+            }
+        });
     }
 
     fn thaw(&self) {
+        self.frozen.store(false, SeqCst);
         let _ = self.instance.thaw();
     }
 

@@ -1,10 +1,12 @@
-//! Startup probes: when an instance counts as started.
+//! Probes: when an instance counts as started, and whether it is still well.
 //!
 //! Without one of its own a container gets Cloud Run's: its port must accept a connection within 240 s
 //! (<https://cloud.google.com/run/docs/configuring/healthchecks>). A port is tried again within milliseconds, not
 //! once a period: the period only bounds how long failures may go on, and a fast start is the point.
 
-use std::{sync::Arc, time::Duration};
+mod health;
+
+use std::{io, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -24,7 +26,7 @@ const SLOWEST: Duration = Duration::from_millis(25);
 /// The most that is read of an answer's head.
 const MAX_HEAD: usize = 8192;
 
-/// Why a probe gave up.
+/// Why a startup probe gave up.
 pub(crate) struct GaveUp(pub(crate) String);
 
 /// Waits until the container listens and its startup probe has passed.
@@ -40,11 +42,42 @@ pub(crate) async fn started(
     let patience =
         Duration::from_secs(u64::from(probe.period.max(1)) * u64::from(probe.failure_threshold.max(1)));
     let deadline = Instant::now() + patience.max(Duration::from_secs(probe.timeout.into()));
+    let asked = match &probe.kind {
+        Some(ProbeKind::Http(http)) => http.port,
+        Some(ProbeKind::Tcp(tcp)) => tcp.port,
+        Some(ProbeKind::Grpc(grpc)) => grpc.port,
+        None => 0,
+    };
+    accepts(instance, own(asked, port), deadline).await?;
     match &probe.kind {
-        Some(ProbeKind::Http(http)) => answers(instance, port, http, probe, deadline).await,
-        Some(ProbeKind::Tcp(tcp)) => accepts(instance, own(tcp.port, port), deadline).await,
-        Some(ProbeKind::Grpc(grpc)) => accepts(instance, own(grpc.port, port), deadline).await,
-        None => accepts(instance, port, deadline).await,
+        Some(ProbeKind::Http(_) | ProbeKind::Grpc(_)) => passes(instance, port, probe).await,
+        Some(ProbeKind::Tcp(_)) | None => Ok(()),
+    }
+}
+
+/// One check. Why it failed is a sentence without its full stop.
+pub(crate) async fn check(instance: &Arc<dyn Running>, port: u16, probe: &Probe) -> Result<(), String> {
+    let each = Duration::from_secs(probe.timeout.max(1).into());
+    let answer = async {
+        match &probe.kind {
+            Some(ProbeKind::Http(http)) => healthy(get(instance, own(http.port, port), http).await?, http),
+            Some(ProbeKind::Grpc(grpc)) => {
+                health::serving(instance.connect(own(grpc.port, port)).await?, &grpc.service).await
+            }
+            Some(ProbeKind::Tcp(tcp)) => instance.connect(own(tcp.port, port)).await.map(drop),
+            None => Ok(()),
+        }
+    };
+    match timeout(each, answer).await {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("no answer within {} s", each.as_secs())),
+    }
+}
+
+fn healthy(status: u16, http: &HttpProbe) -> io::Result<()> {
+    match status {
+        200..=399 => Ok(()),
+        _ => Err(io::Error::other(format!("GET {} was answered with status {status}", http.path))),
     }
 }
 
@@ -66,33 +99,23 @@ async fn accepts(instance: &Arc<dyn Running>, port: u16, deadline: Instant) -> R
     }
 }
 
-async fn answers(
-    instance: &Arc<dyn Running>,
-    port: u16,
-    http: &HttpProbe,
-    probe: &Probe,
-    deadline: Instant,
-) -> Result<(), GaveUp> {
-    let port = own(http.port, port);
-    accepts(instance, port, deadline).await?;
-    let each = Duration::from_secs(probe.timeout.max(1).into());
-    let mut last = String::from("no answer");
+/// Checks once a period until one check succeeds or as many have failed as may.
+async fn passes(instance: &Arc<dyn Running>, port: u16, probe: &Probe) -> Result<(), GaveUp> {
+    let mut last = String::new();
     for attempt in 0..probe.failure_threshold.max(1) {
         if attempt > 0 {
             sleep(Duration::from_secs(probe.period.max(1).into())).await;
         }
-        match timeout(each, get(instance, port, http)).await {
-            Ok(Ok(200..=399)) => return Ok(()),
-            Ok(Ok(status)) => last = format!("status {status}"),
-            Ok(Err(error)) => last = error.to_string(),
-            Err(_) => last = format!("no answer within {} s", each.as_secs()),
+        match check(instance, port, probe).await {
+            Ok(()) => return Ok(()),
+            Err(why) => last = why,
         }
     }
-    Err(GaveUp(format!("GET {} on port {port}: {last}", http.path)))
+    Err(GaveUp(last))
 }
 
 /// The status of a GET.
-async fn get(instance: &Arc<dyn Running>, port: u16, http: &HttpProbe) -> std::io::Result<u16> {
+async fn get(instance: &Arc<dyn Running>, port: u16, http: &HttpProbe) -> io::Result<u16> {
     let mut stream = instance.connect(port).await?;
     let path = if http.path.is_empty() { "/" } else { &http.path };
     let mut head = format!(
@@ -110,5 +133,8 @@ async fn get(instance: &Arc<dyn Running>, port: u16, http: &HttpProbe) -> std::i
         }
     }
     let status = std::str::from_utf8(&answer).ok().and_then(|line| line.split(' ').nth(1)?.parse().ok());
-    status.ok_or_else(|| std::io::Error::other("the answer is not HTTP"))
+    status.ok_or_else(|| io::Error::other("the answer is not HTTP"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -275,6 +275,11 @@ impl Run {
             }
             Ok(())
         };
+        if let Some(current) = self.services.find(name) {
+            let mut next = current.value.clone();
+            change(&mut next)?;
+            self.route_ahead(&next);
+        }
         self.services.update(name, "", change).await.map(drop)
     }
 

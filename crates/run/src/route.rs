@@ -16,9 +16,21 @@ impl Run {
     pub(crate) fn route(&self, name: &str) {
         let Some(ingress) = self.ingress.get() else { return };
         let _one = self.routing.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(service) = self.services.find(name) else { return };
-        let unused = self.set_revisions(ingress, &service.value);
-        ingress.set_service(self.service_route(&service.value));
+        if let Some(service) = self.services.find(name) {
+            self.route_as(ingress, &service.value);
+        }
+    }
+
+    /// Gives a service the routes of a state that is about to be stored: who reads that it is ready may call it.
+    pub(crate) fn route_ahead(&self, service: &Service) {
+        let Some(ingress) = self.ingress.get() else { return };
+        let _one = self.routing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.route_as(ingress, service);
+    }
+
+    fn route_as(&self, ingress: &ingress::Ingress, service: &Service) {
+        let unused = self.set_revisions(ingress, service);
+        ingress.set_service(self.service_route(service));
         // Only now does no request come to these any more.
         unused.iter().for_each(|id| ingress.remove_revision(id));
     }

@@ -55,6 +55,15 @@ pub(crate) fn probe_failed(container: &str, port: u16) -> String {
     )
 }
 
+/// An instance that was ended because it was no longer well, in its log.
+pub(crate) fn not_live(kind: &str, times: u32, container: &str, port: u16, why: &str) -> String {
+    let unit = if times == 1 { "time" } else { "times" };
+    format!(
+        "LIVENESS {kind} probe failed {times} {unit} consecutively for container \"{container}-1\" on port {port}. The instance \
+         has been shut down. {why}."
+    )
+}
+
 /// Traffic that is to go to a revision that is not there.
 pub(crate) fn no_such_revision(revision: &str) -> String {
     format!(

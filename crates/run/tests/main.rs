@@ -14,6 +14,9 @@
 //! | `failures.rs` | what cannot serve, and what is refused |
 //! | `endings.rs` | overtaken, deleted, restarted: and nothing is left |
 
+// Tests may panic; clippy does not see that these are some, because the harness is our own.
+#![allow(clippy::unwrap_used)]
+
 #[path = "stories/app.rs"]
 mod app;
 #[path = "stories/endings.rs"]
@@ -61,6 +64,8 @@ const STORIES: &[Story] = stories![
     endings::a_later_change_overtakes_an_earlier_one,
     endings::a_deletion_waits_for_nobody,
     endings::instances_are_kept_when_asked_for,
+    endings::an_instance_that_is_not_well_is_replaced,
+    endings::plain_processes_serve_too,
     endings::services_come_back_after_a_restart,
 ];
 
@@ -92,7 +97,7 @@ fn tell(wanted: String) {
 
 /// Each story has a world of its own, which must be empty afterwards.
 async fn tell_one(story: fn(Arc<World>) -> Told) -> String {
-    let world = match World::open().await {
+    let world = match World::open_with(sandbox::Isolation::Best).await {
         Ok(world) => Arc::new(world),
         Err(reason) => return format!("skipped: {reason}"),
     };

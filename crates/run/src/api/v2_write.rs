@@ -194,11 +194,7 @@ fn probe(probe: &Probe) -> v2::Probe {
                 http_headers: http
                     .headers
                     .iter()
-                    .map(|(name, value)| v2::HttpHeader {
-                        name: name.clone(),
-                        value: value.clone(),
-                        ..Default::default()
-                    })
+                    .map(|(name, value)| v2::HttpHeader { name: name.clone(), value: value.clone() })
                     .collect(),
                 port: http.port as i32,
             }),
@@ -258,7 +254,6 @@ fn revision_scaling(scaling: &Scaling) -> v2::RevisionScaling {
     v2::RevisionScaling {
         min_instance_count: scaling.min.unwrap_or(0) as i32,
         max_instance_count: scaling.max.unwrap_or(crate::rules::DEFAULT_MAX_INSTANCES) as i32,
-        ..Default::default()
     }
 }
 

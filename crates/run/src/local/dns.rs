@@ -182,8 +182,8 @@ fn find(name: &str) -> Option<Ipv4Addr> {
         return Some(METADATA);
     }
     let is_in =
-        |zone: &&str| name.strip_suffix(*zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-    ZONES.iter().any(|zone| is_in(&zone)).then_some(GOOGLE)
+        |zone: &str| name.strip_suffix(zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    ZONES.iter().any(|zone| is_in(zone)).then_some(GOOGLE)
 }
 
 fn reply(header: &[u8], question: &[u8], code: Code, address: Option<Ipv4Addr>) -> Vec<u8> {

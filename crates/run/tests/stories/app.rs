@@ -3,8 +3,12 @@
 use std::{
     io::{Read, Write},
     net::{Ipv4Addr, TcpListener, TcpStream, ToSocketAddrs},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
     time::Duration,
 };
+
+/// Whether `/sick` has been asked for: then `/health` is not well.
+static SICK: AtomicBool = AtomicBool::new(false);
 
 /// The modes, each the command of an image of its own.
 pub(crate) const MODES: [&str; 5] = ["serve", "other", "exit", "deaf", "shy"];
@@ -47,7 +51,9 @@ fn answer(mut stream: TcpStream) -> std::io::Result<()> {
         let head = String::from_utf8_lossy(&head).into_owned();
         let path = head.split(' ').nth(1).unwrap_or("/").to_owned();
         let body = look(&path).unwrap_or_else(|error| format!("error: {error}"));
-        write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())?;
+        let sick = SICK.fetch_or(path == "/sick", Relaxed) && path == "/health";
+        let status = if sick { "500 Sick" } else { "200 OK" };
+        write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len())?;
     }
 }
 

@@ -50,6 +50,40 @@ pub(crate) async fn instances_are_kept_when_asked_for(world: Arc<World>) {
     world.eventually("none", || world.engine().run.status().is_empty()).await;
 }
 
+pub(crate) async fn an_instance_that_is_not_well_is_replaced(world: Arc<World>) {
+    use apis::google::cloud::run::v2::{HttpGetAction, Probe, RevisionScaling, probe::ProbeType};
+    let mut service = v2::service("serve");
+    let template = service.template.as_mut().unwrap();
+    template.scaling = Some(RevisionScaling { min_instance_count: 1, ..Default::default() });
+    template.containers[0].liveness_probe = Some(Probe {
+        period_seconds: 1,
+        failure_threshold: 1,
+        probe_type: Some(ProbeType::HttpGet(HttpGetAction { path: "/health".into(), ..Default::default() })),
+        ..Default::default()
+    });
+    let made = v2::create(&world, "tide", service).await.unwrap();
+    v2::end(&world, &made).await.unwrap();
+    assert_eq!(world.get("tide", "/health").await.0, 200);
+    world.get("tide", "/sick").await;
+    assert_eq!(world.get("tide", "/health").await.0, 500);
+    let told = "LIVENESS HTTP probe failed 1 time consecutively for container \"tide-1\" on port 8080.";
+    let is_told = || world.log.0.lock().unwrap().iter().any(|(_, _, line)| line.starts_with(told));
+    world.eventually("it is found out", is_told).await;
+    world.eventually("it is gone", || world.instances() == 0).await;
+    assert_eq!(world.get("tide", "/health").await.0, 200);
+}
+
+pub(crate) async fn plain_processes_serve_too(_: Arc<World>) {
+    let world = World::open_with(sandbox::Isolation::None).await.unwrap();
+    let made = v2::create(&world, "tide", v2::service("serve")).await.unwrap();
+    v2::end(&world, &made).await.unwrap();
+    assert_eq!(world.get("tide", "/").await, (200, "serve".into()));
+    assert_ne!(world.get("tide", "/env/PORT").await.1, "8080");
+    let bundle = world.get("tide", "/env/SSL_CERT_FILE").await.1;
+    assert_eq!(std::fs::read_to_string(bundle).unwrap(), crate::world::BUNDLE);
+    world.end().await.unwrap();
+}
+
 pub(crate) async fn services_come_back_after_a_restart(world: Arc<World>) {
     let tide = v2::create(&world, "tide", v2::service("serve")).await.unwrap();
     v2::end(&world, &tide).await.unwrap();

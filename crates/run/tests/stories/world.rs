@@ -59,7 +59,7 @@ pub(crate) struct Engine {
 
 impl World {
     /// A world, or why there cannot be one on this host.
-    pub(crate) async fn open() -> Result<World, String> {
+    pub(crate) async fn open_with(isolation: sandbox::Isolation) -> Result<World, String> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let home = tempfile::tempdir().unwrap();
         let data_id = format!("run-{}-{}", std::process::id(), COUNT.fetch_add(1, Relaxed));
@@ -71,12 +71,13 @@ impl World {
             files: vec![("/etc/java/store".into(), b"java".to_vec())],
             env: vec![("FROM_HAAR".into(), "yes".into())],
             plain_env: Vec::new(),
-            isolation: sandbox::Isolation::Best,
+            isolation,
             public_port: 4560,
             warm: 1,
         };
         let runtime = LocalRuntime::open(config, Arc::new(Desk), log.clone()).unwrap();
         match runtime.host().level {
+            sandbox::Level::Process if isolation == sandbox::Isolation::None => {}
             sandbox::Level::Process | sandbox::Level::UserNamespaces { limits: false } => {
                 return Err(runtime.host().sentence.clone());
             }

@@ -1,0 +1,117 @@
+//! Liveness probes: an instance that is no longer well is ended, and the ingress starts another where it is needed
+//! (<https://cloud.google.com/run/docs/configuring/healthchecks>).
+//!
+//! An instance without requests may be frozen. It has its CPU while it is probed, so who freezes it does so through
+//! [`Cpu`], which knows about both.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use kernel::ports::{LogSource, LogStream, Logs};
+use tokio::time::sleep;
+
+use crate::{
+    probe,
+    record::{Probe, ProbeKind},
+    runtime::Running,
+    words,
+};
+
+/// Whether an instance has its CPU.
+pub(crate) struct Cpu {
+    running: Arc<dyn Running>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Whether the ingress wants it frozen.
+    frozen: bool,
+    probed: bool,
+}
+
+/// Gives an instance its CPU while it is probed.
+struct Awake<'a>(&'a Cpu);
+
+impl Cpu {
+    pub(crate) fn new(running: Arc<dyn Running>) -> Self {
+        Cpu { running, state: Mutex::default() }
+    }
+
+    pub(crate) fn freeze(&self) {
+        let mut state = self.lock();
+        state.frozen = true;
+        if !state.probed {
+            self.running.freeze();
+        }
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.lock().frozen = false;
+        self.running.thaw();
+    }
+
+    fn wake(&self) -> Awake<'_> {
+        let mut state = self.lock();
+        state.probed = true;
+        if state.frozen {
+            self.running.thaw();
+        }
+        Awake(self)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Awake<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.probed = false;
+        if state.frozen {
+            self.0.running.freeze();
+        }
+    }
+}
+
+/// Probes an instance until it ends, and ends it when too many probes in a row have failed.
+pub(crate) async fn watch(cpu: Arc<Cpu>, port: u16, probe: Probe, source: LogSource, logs: Arc<dyn Logs>) {
+    let gave_up = tokio::select! {
+        why = gives_up(&cpu, port, &probe) => why,
+        _ = cpu.running.ended() => return,
+    };
+    let kind = match probe.kind {
+        Some(ProbeKind::Http(_)) => "HTTP",
+        Some(ProbeKind::Grpc(_)) => "GRPC",
+        Some(ProbeKind::Tcp(_)) | None => "TCP",
+    };
+    let message = words::not_live(kind, probe.failure_threshold.max(1), &source.service, port, &gave_up);
+    logs.line(&source, LogStream::System, &message);
+    cpu.thaw();
+    cpu.running.stop(Duration::ZERO).await;
+}
+
+/// Resolves when as many probes in a row have failed as may, with what the last one found.
+async fn gives_up(cpu: &Cpu, port: u16, probe: &Probe) -> String {
+    sleep(Duration::from_secs(probe.initial_delay.into())).await;
+    let mut failed = 0;
+    loop {
+        sleep(Duration::from_secs(probe.period.max(1).into())).await;
+        let checked = {
+            let _awake = cpu.wake();
+            probe::check(&cpu.running, port, probe).await
+        };
+        match checked {
+            Ok(()) => failed = 0,
+            Err(why) => {
+                failed += 1;
+                if failed >= probe.failure_threshold.max(1) {
+                    return why;
+                }
+            }
+        }
+    }
+}
