@@ -45,15 +45,7 @@ fn deploy(haar: &Haar, name: &str, container: &Value) -> Value {
         _ => haar.api("PUT", &url, Some(&manifest(name, container))),
     };
     assert!(made["error"].is_null(), "{made:#}");
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        let service = haar.api("GET", &url, None);
-        if ready(&service)["status"] != "Unknown" {
-            return service;
-        }
-        assert!(Instant::now() < deadline, "it does not settle: {service:#}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    await_settled(haar, &url)
 }
 
 fn ready(service: &Value) -> &Value {
@@ -292,4 +284,102 @@ fn services_come_back_after_kill_9() {
     let url = service["status"]["url"].as_str().expect("a URL").to_owned();
     tests::kill_and_await(&haar);
     assert_eq!(get(&haar, &url, "").0, 200);
+}
+
+/// Runs a script inside a service for each request, and gives what it printed.
+fn service_of_a_script(haar: &Haar, name: &str, script: &str, more: &Value) -> Value {
+    let mut container = json!({ "image": tests::busybox_image(haar), "command": ["/bin/busybox", "sh", "-c", format!(
+        "mkdir -p /www/cgi-bin; printf '%s\\n' '#!/bin/busybox sh' 'echo' \"$SCRIPT\" > /www/cgi-bin/run; chmod +x /www/cgi-bin/run; \
+         exec /bin/busybox httpd -f -p $PORT -h /www"
+    )], "env": [{ "name": "SCRIPT", "value": script }] });
+    if let Some(variables) = more["env"].as_array() {
+        container["env"].as_array_mut().expect("variables").extend(variables.iter().cloned());
+    }
+    let mut body = manifest(name, &container);
+    body["spec"]["template"]["spec"]["serviceAccountName"] = more["serviceAccountName"].clone();
+    body
+}
+
+#[test]
+fn inside_a_container_googles_apis_are_simply_there() {
+    let haar = Haar::start();
+    if !instances_run(&haar) || !have("busybox") {
+        return;
+    }
+    let account = format!("app-account@{PROJECT}.iam.gserviceaccount.com");
+    haar.api(
+        "POST",
+        &format!("iam.googleapis.com/v1/projects/{PROJECT}/serviceAccounts"),
+        Some(&json!({ "accountId": "app-account" })),
+    );
+    let secrets = format!("secretmanager.googleapis.com/v1/projects/{PROJECT}/secrets");
+    haar.api(
+        "POST",
+        &format!("{secrets}?secretId=tide"),
+        Some(&json!({ "replication": { "automatic": {} } })),
+    );
+    haar.api(
+        "POST",
+        &format!("{secrets}/tide:addVersion"),
+        Some(&json!({ "payload": { "data": "aGlnaCBhdCBub29u" } })),
+    );
+
+    let script = format!(
+        "w() {{ /bin/busybox wget -q -O - \"$@\" 2>&1; echo; }}; m=http://metadata.google.internal/computeMetadata/v1; \
+         f=\"Metadata-Flavor: Google\"; w --header \"$f\" $m/instance/service-accounts/default/email; \
+         w --header \"$f\" $m/project/project-id; w --header \"$f\" $m/instance/region; w $m/project/project-id; \
+         t=$(w --header \"$f\" $m/instance/service-accounts/default/token | /bin/busybox sed \"s/.*access_token\\\":\\\"//; s/\\\".*//\"); \
+         w --header \"Authorization: Bearer $t\" http://secretmanager.googleapis.com/v1/projects/{PROJECT}/secrets/tide/versions/latest:access; \
+         w http://secretmanager.googleapis.com/v1/projects/{PROJECT}/secrets; w http://example.com/; echo \"key: $KEY\""
+    );
+    let collection =
+        format!("{REGION}-run.googleapis.com/apis/serving.knative.dev/v1/namespaces/{PROJECT}/services");
+    let from_secret = json!({
+        "serviceAccountName": account,
+        "env": [{ "name": "KEY", "valueFrom": { "secretKeyRef": { "name": "tide", "key": "latest" } } }],
+    });
+    let url = format!("{collection}/inside");
+    let settle = |body: &Value| {
+        let made = match haar.api("GET", &url, None)["error"]["code"].as_i64() {
+            Some(404) => haar.api("POST", &collection, Some(body)),
+            _ => haar.api("PUT", &url, Some(body)),
+        };
+        assert!(made["error"].is_null(), "{made:#}");
+        await_settled(&haar, &url)
+    };
+
+    let body = service_of_a_script(&haar, "inside", &script, &from_secret);
+    let refused = settle(&body);
+    let message = ready(&refused)["message"].as_str().expect("a message").to_owned();
+    assert!(message.contains("Permission denied on secret") && message.contains(&account), "{message}");
+
+    haar.api(
+        "POST",
+        &format!("{secrets}/tide:setIamPolicy"),
+        Some(&json!({ "policy": { "bindings": [
+            { "role": "roles/secretmanager.secretAccessor", "members": [format!("serviceAccount:{account}")] }
+        ] } })),
+    );
+    // The same template would be the same revision, which has failed.
+    let mut body = body;
+    body["spec"]["template"]["metadata"] = json!({ "labels": { "try": "second" } });
+    let served = settle(&body);
+    assert_eq!(ready(&served)["status"], "True", "{served:#}");
+    let host = served["status"]["url"].as_str().expect("a URL").trim_start_matches("http://").to_owned();
+    let page = tests::fetch(&haar, &host, "/cgi-bin/run");
+    for said in [account.as_str(), PROJECT, REGION, "403", "aGlnaCBhdCBub29u", "401", "key: high at noon"] {
+        assert!(page.contains(said), "{said:?} is not in {page}");
+    }
+}
+
+fn await_settled(haar: &Haar, url: &str) -> Value {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let service = haar.api("GET", url, None);
+        if ready(&service)["status"] != "Unknown" {
+            return service;
+        }
+        assert!(Instant::now() < deadline, "it does not settle: {service:#}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
