@@ -112,7 +112,10 @@ def end(pid):
     deadline = time.monotonic() + 10
     sign = signal.SIGTERM
     while Path(f"/proc/{pid}").exists() and "\nState:\tZ" not in _status(pid):
-        os.kill(pid, sign)
+        try:
+            os.kill(pid, sign)
+        except ProcessLookupError:
+            return
         sign = signal.SIGKILL if time.monotonic() > deadline else 0
         time.sleep(0.005)
 

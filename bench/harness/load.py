@@ -45,8 +45,8 @@ def h2load(context, url, arguments, pids, rate=None, answer_bytes=None):
 def wrk(context, url, headers, pids, inside=()):
     """A load by wrk, flat out, behind the command `inside`. An answer other than 2xx is an error."""
     named = [word for header in headers for word in ("-H", header)]
-    command = [*inside, tool("wrk", "wrk"), "-t1", f"-c{CONNECTIONS}", f"-d{context.seconds}s", "--latency", *named, url]
-    text, cpu = _run(command, pids, context.seconds)
+    command = [*inside, tool("wrk", "wrk"), "-t1", f"-c{CONNECTIONS}", f"-d{context.seconds}s", "--latency"]
+    text, cpu = _run([*command, *named, url], pids, context.seconds)
     if "Non-2xx" in text or "Socket errors" in text:
         raise RuntimeError("wrk: " + "; ".join(re.findall(r"(?:Non-2xx|Socket errors).*", text)))
     done = int(re.search(r"(\d+) requests in", text)[1])

@@ -14,7 +14,7 @@ from harness.report import Result, Skipped
 # How each is started, and what it is asked: port and scratch directory are filled in.
 PEERS = {
     "fake-gcs-server": (
-        ["-scheme", "http", "-host", "127.0.0.1", "-port", "{port}", "-filesystem-root", "{dir}", "-backend", "filesystem"],
+        "-scheme http -host 127.0.0.1 -port {port} -backend filesystem -filesystem-root {dir}".split(),
         "/storage/v1/b?project=bench-project",
     ),
 }
