@@ -53,6 +53,7 @@ macro_rules! stories {
 const STORIES: &[Story] = stories![
     knative::a_service_is_deployed_called_left_alone_and_called_again,
     knative::the_inside_of_an_instance_is_cloud_run_s,
+    knative::a_container_may_have_the_port_of_the_metadata_server,
     knative::a_service_read_and_written_back_makes_no_revision,
     knative::traffic_goes_back_to_an_older_revision,
     knative::revisions_that_nothing_needs_can_be_deleted,

@@ -1,6 +1,6 @@
 //! What `gcloud run` does.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use apis::google::discovery::run::v1::{self as knative, namespaces_revisions, namespaces_services};
 use kernel::{Code, Result};
@@ -75,7 +75,7 @@ pub(crate) async fn replace(world: &World, service: knative::Service) -> Result<
 
 pub(crate) async fn read(world: &World, name: &str) -> Result<knative::Service> {
     let name = format!("namespaces/demo/services/{name}");
-    let request = knative::NamespacesServicesGetRequest { name, ..Default::default() };
+    let request = knative::NamespacesServicesGetRequest { name };
     world.call(namespaces_services::GET, request).await
 }
 
@@ -133,7 +133,9 @@ pub(crate) async fn a_service_is_deployed_called_left_alone_and_called_again(wor
         assert_eq!(world.get("tide", &format!("/env/{name}")).await, (200, value.into()));
     }
     world.eventually("it scales to zero", || world.instances() == 0).await;
+    let begin = Instant::now();
     assert_eq!(world.get("tide", "/").await, (200, "serve".into()));
+    println!("    from nothing to an answer: {:?}", begin.elapsed());
     let lines = world.log.0.lock().unwrap().clone();
     assert!(
         lines
@@ -169,6 +171,18 @@ pub(crate) async fn the_inside_of_an_instance_is_cloud_run_s(world: Arc<World>) 
     assert_eq!(ask("/env/SSL_CERT_FILE").await, "/etc/ssl/certs/ca-certificates.crt");
     assert_eq!(ask("/env/FROM_HAAR").await, "yes");
     assert_eq!(ask("/file/proc/sys/kernel/hostname").await.trim(), "localhost");
+}
+
+pub(crate) async fn a_container_may_have_the_port_of_the_metadata_server(world: Arc<World>) {
+    let mut tide = manifest("tide", "serve");
+    container(&mut tide).ports =
+        vec![knative::ContainerPort { container_port: Some(80), ..Default::default() }];
+    let tide = deploy(&world, tide).await;
+    assert_eq!(state(&tide, "Ready").0, "True", "{}", state(&tide, "Ready").1);
+    assert_eq!(world.get("tide", "/env/PORT").await, (200, "80".into()));
+    assert_eq!(world.get("tide", "/ask/run.googleapis.com:443").await, (200, "https of tide".into()));
+    let lines = world.log.0.lock().unwrap();
+    assert!(lines.iter().any(|(_, _, line)| line.contains("Another port, such as 8080, avoids this.")));
 }
 
 pub(crate) async fn a_service_read_and_written_back_makes_no_revision(world: Arc<World>) {
