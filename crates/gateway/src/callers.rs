@@ -3,8 +3,9 @@
 //! A token that is given must be right, always. Without one, a call is nobody's and refused in Google's words, with
 //! one exception: the clients of emulators (`*_EMULATOR_HOST`) send no credentials at all, so on the plain port a
 //! program of this machine that addresses it by a loopback name stands for the owner, unless that was denied. A web
-//! page is no such program: it can neither point another name at this port (the name must be a loopback one) nor
-//! call across sites (browsers say so, and are refused).
+//! page is no such program: it cannot point another name at this port (the name must be a loopback one), and browsers
+//! say when a page calls, which is refused. That holds for pages from this machine too: those of the services that
+//! run here are other people's code, and no page needs it.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -57,10 +58,7 @@ impl Callers {
     fn without_credentials(&self, conn: &Conn, host: &str, headers: &HeaderMap) -> Result<Principal> {
         match &self.anonymous {
             Anonymous::Owner(owner)
-                if !conn.tls
-                    && conn.is_local()
-                    && hosts::is_loopback(host)
-                    && !from_another_site(headers) =>
+                if !conn.tls && conn.is_local() && hosts::is_loopback(host) && !from_a_page(headers) =>
             {
                 Ok(owner.clone())
             }
@@ -101,13 +99,10 @@ fn unsupported() -> Error {
     .with(Detail::Info { reason: "ACCESS_TOKEN_TYPE_UNSUPPORTED", domain: "googleapis.com", metadata: Vec::new() })
 }
 
-/// Whether a browser sent this for a page of another site than this machine's own.
-fn from_another_site(headers: &HeaderMap) -> bool {
-    let origin = headers.get(header::ORIGIN).is_some_and(|value| {
-        let host = value.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
-        !host.is_some_and(hosts::is_loopback)
-    });
-    origin || headers.get("sec-fetch-site").is_some_and(|value| value == "cross-site")
+/// Whether a browser sent this for a page, and not because somebody typed the address.
+fn from_a_page(headers: &HeaderMap) -> bool {
+    let is_foreign = |value: &header::HeaderValue| value != "same-origin" && value != "none";
+    headers.contains_key(header::ORIGIN) || headers.get("sec-fetch-site").is_some_and(is_foreign)
 }
 
 #[cfg(test)]
@@ -131,14 +126,18 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_other_sites_are_known() {
-        assert!(from_another_site(&headers(&[("origin", "https://evil.example")])));
-        assert!(from_another_site(&headers(&[("origin", "null")])));
-        assert!(from_another_site(&headers(&[("sec-fetch-site", "cross-site")])));
-        assert!(!from_another_site(&headers(&[
+    fn what_pages_send_is_known() {
+        for page in [
+            ("origin", "https://evil.example"),
+            ("origin", "null"),
             ("origin", "http://localhost:3000"),
-            ("sec-fetch-site", "same-site")
-        ])));
-        assert!(!from_another_site(&headers(&[])));
+            ("origin", "http://hello-1.us-central1.run.localhost:4560"),
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-site", "same-site"),
+        ] {
+            assert!(from_a_page(&headers(&[page])), "{page:?}");
+        }
+        assert!(!from_a_page(&headers(&[("sec-fetch-site", "none")])));
+        assert!(!from_a_page(&headers(&[])));
     }
 }
