@@ -26,9 +26,14 @@ pub(crate) const LIFETIME: Duration = Duration::from_secs(3600);
 /// Who signs identity tokens.
 pub(crate) const ISSUER: &str = "https://accounts.google.com";
 
+/// The right to run something as an account, and how Cloud Run spells it in its errors.
+const ACT_AS: &str = "iam.serviceAccounts.actAs";
+const ACT_AS_IN_RUN: &str = "iam.serviceaccounts.actAs";
+
 impl Authority for Iam {
     fn allows(&self, principal: &Principal, permission: &str, resource: &Resource, _: &RequestInfo) -> bool {
         let asker = Asker::new(principal, |email| self.accounts.get(email));
+        let permission = if permission == ACT_AS_IN_RUN { ACT_AS } else { permission };
         let name = self.canonical(resource.service, &resource.name);
         self.index.allows(&asker, permission, resource.service, &name)
             || self.owns(principal, permission, &name)
@@ -38,7 +43,8 @@ impl Authority for Iam {
 impl Iam {
     /// The name that a resource's policy is found under. A service account is named by its address or its unique
     /// id, in its project or in `-`; its policy belongs to the unique id, so that an account made again under the
-    /// same address starts with none.
+    /// same address starts with none. Named in a project that is not its own it is nobody's: what somebody may do
+    /// in that project says nothing about it.
     pub(crate) fn canonical<'a>(&self, service: &str, name: &'a str) -> Cow<'a, str> {
         if service != SERVICE {
             return name.into();
@@ -50,11 +56,14 @@ impl Iam {
             Some(found) if project == "-" || project == found.project => {
                 format!("projects/{}/serviceAccounts/{}{rest}", found.project, found.unique_id).into()
             }
-            None if project == "-" => match self.project_said(account) {
-                Some(project) => format!("projects/{project}/serviceAccounts/{account}{rest}").into(),
-                None => name.into(),
+            Some(_) => format!("projects/-/serviceAccounts/{account}{rest}").into(),
+            None => match self.project_said(account) {
+                Some(said) if project == "-" => {
+                    format!("projects/{said}/serviceAccounts/{account}{rest}").into()
+                }
+                Some(said) if said != project => format!("projects/-/serviceAccounts/{account}{rest}").into(),
+                _ => name.into(),
             },
-            _ => name.into(),
         }
     }
 

@@ -250,6 +250,26 @@ async fn an_accounts_policy_is_found_under_each_of_its_names() {
 }
 
 #[tokio::test]
+async fn rights_in_one_project_open_no_account_of_another() {
+    let world = World::new().await;
+    set(&world, &project(), vec![binding("roles/iam.serviceAccountUser", &["user:bob@example.com"])])
+        .await
+        .unwrap();
+    let mine = project().name;
+    let may = |permission: &str, account: &str| {
+        let name = format!("{mine}/serviceAccounts/{account}");
+        world.allows(&user("bob@example.com"), permission, &Resource::new("iam.googleapis.com", name))
+    };
+    world.account("my-app-sa").await;
+    assert!(may("iam.serviceAccounts.actAs", APP));
+    assert!(may("iam.serviceaccounts.actAs", APP), "as Cloud Run spells it");
+    let default = "210987654321-compute@developer.gserviceaccount.com";
+    for foreign in [default, "it@other-project.iam.gserviceaccount.com"] {
+        assert!(!may("iam.serviceAccounts.actAs", foreign), "{foreign}");
+    }
+}
+
+#[tokio::test]
 async fn permissions_can_be_asked_about() {
     let world = World::new().await;
     let asked = vec!["secretmanager.secrets.get".to_owned(), "secretmanager.secrets.delete".to_owned()];
