@@ -18,6 +18,7 @@ use crate::{
     Doing, Error, Reference, Result,
     blobs::Blobs,
     document::{Document, MAX_DOCUMENT},
+    index::{Index, Pointer},
 };
 
 /// The largest blob of an archive: 10 GiB, Artifact Registry's own limit for a layer is 5 TB, a laptop's is not.
@@ -30,6 +31,11 @@ pub(crate) type Found = Vec<(Option<Reference>, String)>;
 
 /// Reads whichever of the forms this is.
 pub(crate) fn read(path: &Path, blobs: &Blobs) -> Result<Found> {
+    let holds = |name: &str| path.join(name).is_file();
+    if path.is_dir() && !(holds("index.json") && holds("oci-layout")) && !holds("manifest.json") {
+        // Looked at before everything below the directory becomes a blob: it might be somebody's home.
+        return Err(unknown(path));
+    }
     let heap = if path.is_dir() { Heap::of_directory(path, blobs)? } else { Heap::of_archive(path, blobs)? };
     if heap.digest("index.json").is_ok() && heap.digest("oci-layout").is_ok() {
         return oci_layout(&heap, blobs);
@@ -37,7 +43,11 @@ pub(crate) fn read(path: &Path, blobs: &Blobs) -> Result<Found> {
     if heap.digest("manifest.json").is_ok() {
         return docker_archive(&heap, blobs);
     }
-    Err(Error::Malformed(format!("{} is neither an OCI layout nor an archive of docker save", path.display())))
+    Err(unknown(path))
+}
+
+fn unknown(path: &Path) -> Error {
+    Error::Malformed(format!("{} is neither an OCI layout nor an archive of docker save", path.display()))
 }
 
 /// The files of an archive, each now a blob.
@@ -109,29 +119,6 @@ fn read_json<T: for<'de> Deserialize<'de>>(digest: &str, blobs: &Blobs) -> Resul
         .map_err(|error| Error::Malformed(format!("a document of the image: {error}")))
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Index {
-    manifests: Vec<Pointer>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Pointer {
-    digest: String,
-    #[serde(default)]
-    media_type: String,
-    platform: Option<Platform>,
-    #[serde(default)]
-    annotations: HashMap<String, String>,
-}
-
-#[derive(Deserialize)]
-struct Platform {
-    architecture: String,
-    os: String,
-}
-
 fn oci_layout(heap: &Heap, blobs: &Blobs) -> Result<Found> {
     let index: Index = heap.json("index.json", blobs)?;
     let mut found = Vec::new();
@@ -149,15 +136,7 @@ fn this_platform(pointer: Pointer, blobs: &Blobs) -> Result<String> {
     if !pointer.media_type.contains("index") && !pointer.media_type.contains("manifest.list") {
         return Ok(pointer.digest);
     }
-    let ours = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-    let inner: Index = read_json(&pointer.digest, blobs)?;
-    let others: Vec<String> = inner.manifests.iter().filter_map(|m| Some(m.platform.as_ref()?.architecture.clone())).collect();
-    inner
-        .manifests
-        .into_iter()
-        .find(|manifest| manifest.platform.as_ref().is_none_or(|p| p.architecture == ours && p.os == "linux"))
-        .map(|manifest| manifest.digest)
-        .ok_or(Error::Architecture(others.join(", "), ours))
+    read_json::<Index>(&pointer.digest, blobs)?.this_platform()
 }
 
 #[derive(Deserialize)]

@@ -1,21 +1,24 @@
 //! The store: blobs, unpacked layers and references, in one directory.
 
 use std::{
-    fs,
+    fs::{self, File, OpenOptions},
     io::Write,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    Doing, Error, Image, Reference, Result, archive,
+    Doing, Error, Image, Reference, Registries, Result, archive,
     blobs::{Blobs, digest_of, sync_directory},
     document::{Document, MAX_DOCUMENT, Manifest},
     hello,
+    index::Index,
     layer::{self, Rights},
+    pull::Remote,
     reference::Pick,
 };
 
@@ -24,10 +27,14 @@ use crate::{
 pub struct Images(Arc<Inner>);
 
 struct Inner {
+    /// Held shared, also by other processes, while something is brought in or unpacked.
+    lock: PathBuf,
     blobs: Blobs,
     layers: PathBuf,
     references: PathBuf,
     rights: Rights,
+    /// The manifest of the built-in image, once it was made: this program does not change while it runs.
+    hello: OnceLock<String>,
 }
 
 /// The content of a reference's file.
@@ -38,15 +45,28 @@ struct Named {
 }
 
 impl Images {
-    /// Opens the store in a directory, making it if needed. What an interrupted import left behind is removed.
+    /// Opens the store in a directory, making it if needed. What an interrupted import left behind is removed,
+    /// unless an import is under way, in whatever process.
     pub fn open(directory: &Path) -> Result<Self> {
         let (layers, references) = (directory.join("layers"), directory.join("references"));
         for part in [&layers, &references] {
             fs::create_dir_all(part).doing(format_args!("make {}", part.display()))?;
         }
-        remove_unfinished(&layers)?;
         let blobs = Blobs::open(&directory.join("blobs"))?;
-        Ok(Images(Arc::new(Inner { blobs, layers, references, rights: Rights::of_this_process() })))
+        let lock = directory.join("lock");
+        let mine = open_lock(&lock)?;
+        if flock(&mine, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            remove_unfinished(&layers)?;
+        }
+        let rights = Rights::of_this_process();
+        Ok(Images(Arc::new(Inner { lock, blobs, layers, references, rights, hello: OnceLock::new() })))
+    }
+
+    /// Keeps what is unfinished from being taken for left behind, until what is returned is dropped.
+    fn hold(&self) -> Result<File> {
+        let file = open_lock(&self.0.lock)?;
+        flock(&file, FlockOperation::LockShared).doing("lock the images")?;
+        Ok(file)
     }
 
     /// Brings in the images of an OCI layout (a directory or an archive of one) or of an archive that
@@ -55,6 +75,7 @@ impl Images {
     /// # Errors
     /// `Malformed` for anything else, also when no name is given and the archive holds none.
     pub fn import(&self, path: &Path, name: Option<&Reference>) -> Result<Vec<Reference>> {
+        let _held = self.hold()?;
         let found = archive::read(path, &self.0.blobs)?;
         let mut references = Vec::new();
         for (reference, manifest) in found {
@@ -74,12 +95,22 @@ impl Images {
     /// `NotFound` when it is not here, `Architecture` when this machine cannot run it.
     pub fn resolve(&self, reference: &str) -> Result<Image> {
         let parsed = Reference::parse(reference).map_err(|_| Error::NotFound(reference.to_owned()))?;
+        let _held = self.hold()?;
         if hello::is(&parsed) {
-            let manifest = hello::make(&self.0.blobs)?;
-            return self.unpack(&manifest);
+            return self.unpack(&self.hello()?);
         }
         let manifest = self.manifest_of(&parsed)?.ok_or_else(|| Error::NotFound(reference.to_owned()))?;
         self.unpack(&manifest)
+    }
+
+    fn hello(&self) -> Result<String> {
+        match self.0.hello.get().filter(|manifest| self.0.blobs.has(manifest)) {
+            Some(manifest) => Ok(manifest.clone()),
+            None => {
+                let manifest = hello::make(&self.0.blobs)?;
+                Ok(self.0.hello.get_or_init(|| manifest).clone())
+            }
+        }
     }
 
     /// Points a reference at a manifest that is in the store.
@@ -103,6 +134,27 @@ impl Images {
         Ok(found)
     }
 
+    /// The digest that a reference names here, if the whole image behind it is here too.
+    pub(crate) fn known(&self, reference: &Reference) -> Result<Option<String>> {
+        Ok(self.manifest_of(reference)?.filter(|digest| self.is_whole(digest)))
+    }
+
+    fn is_whole(&self, digest: &str) -> bool {
+        let blobs = &self.0.blobs;
+        self.manifest(digest).is_ok_and(|(_, manifest)| {
+            blobs.has(&manifest.config) && manifest.layers.iter().all(|layer| blobs.has(&layer.digest))
+        })
+    }
+
+    /// The manifest behind a digest, and its own digest where an index leads to it.
+    fn manifest(&self, digest: &str) -> Result<(String, Manifest)> {
+        let bytes = self.0.blobs.read_small(digest, MAX_DOCUMENT)?;
+        let Some(index) = Index::parse(&bytes) else { return Ok((digest.to_owned(), Manifest::parse(&bytes)?)) };
+        let chosen = index.this_platform()?;
+        let manifest = Manifest::parse(&self.0.blobs.read_small(&chosen, MAX_DOCUMENT)?)?;
+        Ok((chosen, manifest))
+    }
+
     fn manifest_of(&self, reference: &Reference) -> Result<Option<String>> {
         if let Pick::Digest(digest) = &reference.pick {
             return Ok(self.0.blobs.has(digest).then(|| digest.clone()));
@@ -123,17 +175,16 @@ impl Images {
     }
 
     /// Makes every layer of an image a directory, and tells how the image is run.
-    fn unpack(&self, manifest_digest: &str) -> Result<Image> {
-        let blobs = &self.0.blobs;
-        let manifest = Manifest::parse(&blobs.read_small(manifest_digest, MAX_DOCUMENT)?)?;
-        let document = Document::parse(&blobs.read_small(&manifest.config, MAX_DOCUMENT)?)?;
+    pub(crate) fn unpack(&self, digest: &str) -> Result<Image> {
+        let (digest, manifest) = self.manifest(digest)?;
+        let document = Document::parse(&self.0.blobs.read_small(&manifest.config, MAX_DOCUMENT)?)?;
         document.check_architecture()?;
         if document.diff_ids.len() != manifest.layers.len() {
             return Err(Error::Malformed("its configuration and its manifest name different layers".into()));
         }
         let layers = manifest.layers.iter().zip(&document.diff_ids).map(|(layer, diff_id)| self.layer(&layer.digest, diff_id));
         Ok(Image {
-            digest: manifest_digest.to_owned(),
+            digest,
             layers: layers.collect::<Result<_>>()?,
             size: manifest.layers.iter().map(|layer| layer.size).sum(),
             config: document.config,
@@ -167,6 +218,14 @@ impl Images {
 
 /// What a layer's directory is called before it is whole.
 const STAGED: &str = ".unfinished-";
+
+fn open_lock(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path)
+        .doing(format_args!("open {}", path.display()))
+}
 
 fn remove_unfinished(layers: &Path) -> Result<()> {
     for entry in fs::read_dir(layers).doing("look for unfinished layers")?.flatten() {

@@ -247,6 +247,31 @@ fn what_was_tampered_with_is_refused_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_store_that_is_opened_leaves_the_imports_of_others_alone() {
+    use rustix::fs::{FlockOperation, flock};
+
+    let (directory, _images) = store();
+    let unfinished = directory.path().join("layers/.unfinished-x");
+    fs::create_dir(&unfinished).unwrap();
+    let import_under_way = fs::File::open(directory.path().join("lock")).unwrap();
+    flock(&import_under_way, FlockOperation::LockShared).unwrap();
+    Images::open(directory.path()).unwrap();
+    assert!(unfinished.exists());
+    drop(import_under_way);
+    Images::open(directory.path()).unwrap();
+    assert!(!unfinished.exists());
+}
+
+#[test]
+fn a_directory_that_is_no_image_is_not_copied() {
+    let (directory, images) = store();
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("diary"), "private").unwrap();
+    assert!(matches!(images.import(home.path(), None), Err(Error::Malformed(_))));
+    assert_eq!(fs::read_dir(directory.path().join("blobs")).unwrap().count(), 0);
+}
+
+#[test]
 fn hello_is_always_there_and_always_the_same() {
     let (_directory, images) = store();
     let image = images.resolve(HELLO).unwrap();
