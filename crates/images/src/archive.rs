@@ -18,7 +18,6 @@ use crate::{
     Doing, Error, Reference, Result,
     blobs::Blobs,
     document::{Document, MAX_DOCUMENT},
-    index::{Index, Pointer},
 };
 
 /// The largest blob of an archive: 10 GiB, Artifact Registry's own limit for a layer is 5 TB, a laptop's is not.
@@ -119,6 +118,29 @@ fn read_json<T: for<'de> Deserialize<'de>>(digest: &str, blobs: &Blobs) -> Resul
         .map_err(|error| Error::Malformed(format!("a document of the image: {error}")))
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Index {
+    manifests: Vec<Pointer>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Pointer {
+    digest: String,
+    #[serde(default)]
+    media_type: String,
+    platform: Option<Platform>,
+    #[serde(default)]
+    annotations: HashMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Platform {
+    architecture: String,
+    os: String,
+}
+
 fn oci_layout(heap: &Heap, blobs: &Blobs) -> Result<Found> {
     let index: Index = heap.json("index.json", blobs)?;
     let mut found = Vec::new();
@@ -136,7 +158,15 @@ fn this_platform(pointer: Pointer, blobs: &Blobs) -> Result<String> {
     if !pointer.media_type.contains("index") && !pointer.media_type.contains("manifest.list") {
         return Ok(pointer.digest);
     }
-    read_json::<Index>(&pointer.digest, blobs)?.this_platform()
+    let ours = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let inner: Index = read_json(&pointer.digest, blobs)?;
+    let others: Vec<String> = inner.manifests.iter().filter_map(|m| Some(m.platform.as_ref()?.architecture.clone())).collect();
+    inner
+        .manifests
+        .into_iter()
+        .find(|manifest| manifest.platform.as_ref().is_none_or(|p| p.architecture == ours && p.os == "linux"))
+        .map(|manifest| manifest.digest)
+        .ok_or(Error::Architecture(others.join(", "), ours))
 }
 
 #[derive(Deserialize)]

@@ -12,13 +12,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    Doing, Error, Image, Reference, Registries, Result, archive,
+    Doing, Error, Image, Reference, Result, archive,
     blobs::{Blobs, digest_of, sync_directory},
     document::{Document, MAX_DOCUMENT, Manifest},
     hello,
-    index::Index,
     layer::{self, Rights},
-    pull::Remote,
     reference::Pick,
 };
 
@@ -134,27 +132,6 @@ impl Images {
         Ok(found)
     }
 
-    /// The digest that a reference names here, if the whole image behind it is here too.
-    pub(crate) fn known(&self, reference: &Reference) -> Result<Option<String>> {
-        Ok(self.manifest_of(reference)?.filter(|digest| self.is_whole(digest)))
-    }
-
-    fn is_whole(&self, digest: &str) -> bool {
-        let blobs = &self.0.blobs;
-        self.manifest(digest).is_ok_and(|(_, manifest)| {
-            blobs.has(&manifest.config) && manifest.layers.iter().all(|layer| blobs.has(&layer.digest))
-        })
-    }
-
-    /// The manifest behind a digest, and its own digest where an index leads to it.
-    fn manifest(&self, digest: &str) -> Result<(String, Manifest)> {
-        let bytes = self.0.blobs.read_small(digest, MAX_DOCUMENT)?;
-        let Some(index) = Index::parse(&bytes) else { return Ok((digest.to_owned(), Manifest::parse(&bytes)?)) };
-        let chosen = index.this_platform()?;
-        let manifest = Manifest::parse(&self.0.blobs.read_small(&chosen, MAX_DOCUMENT)?)?;
-        Ok((chosen, manifest))
-    }
-
     fn manifest_of(&self, reference: &Reference) -> Result<Option<String>> {
         if let Pick::Digest(digest) = &reference.pick {
             return Ok(self.0.blobs.has(digest).then(|| digest.clone()));
@@ -175,16 +152,17 @@ impl Images {
     }
 
     /// Makes every layer of an image a directory, and tells how the image is run.
-    pub(crate) fn unpack(&self, digest: &str) -> Result<Image> {
-        let (digest, manifest) = self.manifest(digest)?;
-        let document = Document::parse(&self.0.blobs.read_small(&manifest.config, MAX_DOCUMENT)?)?;
+    fn unpack(&self, manifest_digest: &str) -> Result<Image> {
+        let blobs = &self.0.blobs;
+        let manifest = Manifest::parse(&blobs.read_small(manifest_digest, MAX_DOCUMENT)?)?;
+        let document = Document::parse(&blobs.read_small(&manifest.config, MAX_DOCUMENT)?)?;
         document.check_architecture()?;
         if document.diff_ids.len() != manifest.layers.len() {
             return Err(Error::Malformed("its configuration and its manifest name different layers".into()));
         }
         let layers = manifest.layers.iter().zip(&document.diff_ids).map(|(layer, diff_id)| self.layer(&layer.digest, diff_id));
         Ok(Image {
-            digest,
+            digest: manifest_digest.to_owned(),
             layers: layers.collect::<Result<_>>()?,
             size: manifest.layers.iter().map(|layer| layer.size).sum(),
             config: document.config,
