@@ -59,13 +59,11 @@ impl Environment {
     }
 
     /// As shell commands.
-    pub fn print_exports(&self) {
-        for (name, value) in &self.set {
-            println!("export {name}='{}'", value.replace('\'', "'\\''"));
-        }
-        for name in UNSET {
-            println!("unset {name}");
-        }
+    pub fn as_exports(&self) -> String {
+        let export =
+            |(name, value): (&String, &String)| format!("export {name}='{}'\n", value.replace('\'', "'\\''"));
+        let unset = UNSET.iter().map(|name| format!("unset {name}\n"));
+        self.set.iter().map(export).chain(unset).collect()
     }
 
     /// As a JSON object; variables to be unset are null.
@@ -104,11 +102,16 @@ fn add_trust(set: &mut BTreeMap<String, String>, data: &DataDir, running: &Runni
 /// Java reads neither proxy nor certificate variables; what people had set stays in front.
 fn java_options(running: &Running, store: &str) -> String {
     let (host, port) = (running.listen.ip(), running.listen.port());
-    let before = std::env::var("JAVA_TOOL_OPTIONS").map(|options| options + " ").unwrap_or_default();
-    format!(
-        "{before}-Dhttp.proxyHost={host} -Dhttp.proxyPort={port} -Dhttps.proxyHost={host} -Dhttps.proxyPort={port} \
+    let ours = format!(
+        "-Dhttp.proxyHost={host} -Dhttp.proxyPort={port} -Dhttps.proxyHost={host} -Dhttps.proxyPort={port} \
          -Dhttp.nonProxyHosts=127.* -Djavax.net.ssl.trustStore={store} -Djavax.net.ssl.trustStoreType=PKCS12"
-    )
+    );
+    match std::env::var("JAVA_TOOL_OPTIONS") {
+        // Within a `haar exec` they are there already.
+        Ok(before) if before.ends_with(&ours) => before,
+        Ok(before) => format!("{before} {ours}"),
+        Err(_) => ours,
+    }
 }
 
 fn add_identity(
@@ -119,6 +122,10 @@ fn add_identity(
 ) -> Result<()> {
     let credentials = client::credentials(running, principal)?;
     let email = credentials["email"].as_str().ok_or_else(|| Trouble::new("haar gave no credentials"))?;
+    if email.contains('/') {
+        // An address may hold one, but the name of a file is made of it.
+        return Err(Trouble::new(format!("'{email}' cannot be acted as: leave out the slash")));
+    }
     let file = data.write(&format!("exec/{email}.json"), credentials["file"].to_string().as_bytes())?;
     let file = file.to_string_lossy().into_owned();
     for (name, value) in [

@@ -1,6 +1,9 @@
 //! What people read when something goes wrong: what is the matter, and what to do next, in two lines.
 
-use std::{fmt, io::IsTerminal};
+use std::{
+    fmt,
+    io::{self, ErrorKind, IsTerminal, Write},
+};
 
 /// The result of a command.
 pub type Result<T, E = Trouble> = std::result::Result<T, E>;
@@ -37,6 +40,20 @@ impl Trouble {
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)
+    }
+}
+
+/// Prints what the person asked for to standard output, byte by byte as it is.
+///
+/// # Errors
+/// When it cannot be written; a reader that has seen enough (`haar env | head -1`) is none.
+pub fn print(bytes: impl AsRef<[u8]>) -> Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes.as_ref()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Trouble::new(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
     }
 }
 

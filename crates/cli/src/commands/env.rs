@@ -2,7 +2,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::{data::DataDir, environment::Environment, report::Result};
+use crate::{
+    data::DataDir,
+    environment::Environment,
+    report::{self, Result},
+};
 
 /// Print the environment that `haar exec` gives, for: eval "$(haar env)"
 #[derive(Args)]
@@ -18,11 +22,10 @@ pub struct Env {
 impl Env {
     pub fn run(self, data: &DataDir) -> Result<ExitCode> {
         let environment = Environment::prepare(data, self.principal.as_deref())?;
-        if self.json {
-            println!("{:#}", environment.as_json());
-        } else {
-            environment.print_exports();
-        }
+        report::print(match self.json {
+            true => format!("{:#}\n", environment.as_json()),
+            false => environment.as_exports(),
+        })?;
         Ok(ExitCode::SUCCESS)
     }
 }

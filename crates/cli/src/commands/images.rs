@@ -5,7 +5,7 @@ use images::Reference;
 
 use crate::{
     data::DataDir,
-    report::{Doing, Result, Trouble},
+    report::{self, Doing, Result, Trouble},
 };
 
 /// Bring container images in, and list them
@@ -50,9 +50,7 @@ fn import(images: &images::Images, path: &std::path::Path, name: Option<&str>) -
         Trouble::new(format!("cannot import {}: {error}", path.display()))
             .next("give an OCI layout, or an archive made with: docker save IMAGE > image.tar")
     })?;
-    for reference in imported {
-        println!("{reference}");
-    }
+    report::print(imported.iter().map(|reference| format!("{reference}\n")).collect::<String>())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -61,11 +59,12 @@ fn list(images: &images::Images, json: bool) -> Result<ExitCode> {
     if json {
         let all: Vec<_> =
             all.iter().map(|(name, digest)| serde_json::json!({ "name": name, "digest": digest })).collect();
-        println!("{}", serde_json::to_string_pretty(&all).doing("write JSON")?);
-    } else {
-        for (name, digest) in all {
-            println!("{name}  {digest}");
-        }
+        report::print(serde_json::to_string_pretty(&all).doing("write JSON")? + "\n")?;
+        return Ok(ExitCode::SUCCESS);
     }
+    if all.is_empty() {
+        eprintln!("no images yet, but for {}, which is always there", images::HELLO);
+    }
+    report::print(all.iter().map(|(name, digest)| format!("{name}  {digest}\n")).collect::<String>())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,9 +1,13 @@
-use std::process::ExitCode;
+use std::{fmt::Write, process::ExitCode};
 
 use clap::Args;
 use serde_json::Value;
 
-use crate::{client, data::DataDir, report::Result};
+use crate::{
+    client,
+    data::DataDir,
+    report::{self, Result},
+};
 
 /// Show what is running
 #[derive(Args)]
@@ -16,29 +20,32 @@ pub struct Status {
 impl Status {
     pub fn run(self, data: &DataDir) -> Result<ExitCode> {
         let status = client::control(&data.require_running()?, "GET", "status", None)?;
-        if self.json {
-            println!("{status:#}");
-        } else {
-            print_for_people(&status);
-        }
+        report::print(match self.json {
+            true => format!("{status:#}\n"),
+            false => for_people(&status),
+        })?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn print_for_people(status: &Value) {
-    let text = |key: &str| status[key].as_str().unwrap_or_default().to_owned();
-    println!("haar {} on {} (pid {})", text("version"), text("listen"), status["pid"]);
-    println!("  project  {}", text("project"));
-    println!("  data     {}", text("data"));
-    println!("  level    {}", text("level"));
+fn for_people(status: &Value) -> String {
+    let text = |key: &str| status[key].as_str().unwrap_or_default();
+    let mut shown = format!("haar {} on {} (pid {})\n", text("version"), text("listen"), status["pid"]);
+    for key in ["project", "data", "level"] {
+        let _ = writeln!(shown, "  {key:7}  {}", text(key));
+    }
     let services = status["services"].as_array().map(Vec::as_slice).unwrap_or_default();
     if services.is_empty() {
-        println!("  no services yet");
-        return;
+        shown.push_str("  no services yet\n");
     }
     let width = services.iter().filter_map(|s| s["name"].as_str()).map(str::len).max().unwrap_or(0);
     for service in services {
         let text = |key: &str| service[key].as_str().unwrap_or_default();
-        println!("  {:width$}  {} instances  {}", text("name"), service["instances"], text("url"));
+        let instances = match service["instances"].as_u64() {
+            Some(1) => "1 instance ".to_owned(),
+            count => format!("{} instances", count.unwrap_or(0)),
+        };
+        let _ = writeln!(shown, "  {:width$}  {instances}  {}", text("name"), text("url"));
     }
+    shown
 }
