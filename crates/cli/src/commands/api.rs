@@ -5,7 +5,7 @@ use clap::Args;
 use crate::{
     client,
     data::DataDir,
-    report::{Doing, Result, Trouble},
+    report::{self, Doing, Result, Trouble},
 };
 
 /// Call any Google API: haar api GET secretmanager.googleapis.com/v1/projects/P/secrets
@@ -30,7 +30,7 @@ impl Api {
         let token = client::access_token(&running, self.principal.as_deref())?;
         let body = self.body.as_deref().map(read_body).transpose()?.unwrap_or_default();
         let answer = client::call(&running, &self.method.to_uppercase(), host, path, &token, body)?;
-        print!("{}", String::from_utf8_lossy(&answer.body));
+        report::print(&answer.body)?;
         if answer.status < 400 {
             return Ok(ExitCode::SUCCESS);
         }
@@ -47,6 +47,13 @@ fn split(url: &str) -> Result<(&str, &str)> {
         return Err(Trouble::new(format!("'{url}' names no host"))
             .next("for example: haar api GET secretmanager.googleapis.com/v1/projects/P/secrets"));
     }
+    let bare = host.split(':').next().unwrap_or(host).trim_end_matches('.').to_ascii_lowercase();
+    if bare.ends_with(".run.app") || bare.ends_with(".run.localhost") {
+        return Err(Trouble::new(format!(
+            "{host} is a service, not an API: it must not get your access token"
+        ))
+        .next("call it with: haar exec -- curl https://HOST/"));
+    }
     Ok((host, if path.is_empty() { "/" } else { path }))
 }
 
@@ -59,5 +66,31 @@ fn read_body(body: &str) -> Result<Vec<u8>> {
     match body.strip_prefix('@') {
         Some(file) => std::fs::read(file).doing(format_args!("read {file}")),
         None => Ok(body.as_bytes().to_vec()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_host_and_a_path() {
+        let api = "secretmanager.googleapis.com";
+        for url in [format!("https://{api}/v1/x?a=b"), format!("{api}/v1/x?a=b")] {
+            assert_eq!(split(&url).unwrap(), (api, "/v1/x?a=b"));
+        }
+        assert_eq!(split(api).unwrap(), (api, "/"));
+        assert!(split("secrets").is_err());
+    }
+
+    #[test]
+    fn a_service_never_gets_the_owners_token() {
+        for url in [
+            "http://tide-1.us-central1.run.localhost:4560/",
+            "Tide-1.us-central1.Run.App.",
+            "a.run.app:443/x",
+        ] {
+            assert!(split(url).is_err(), "{url}");
+        }
     }
 }
