@@ -103,14 +103,22 @@ const REMEMBERED: usize = 100;
 /// What workloads write: to haar's own log, with the last lines kept for error messages.
 #[derive(Default)]
 pub struct Output {
-    last: Mutex<HashMap<Arc<str>, VecDeque<String>>>,
+    last: Mutex<HashMap<RevisionKey, VecDeque<String>>>,
+}
+
+/// Project, region and revision: a revision's name alone may be used in several projects, and none must read
+/// what the other's wrote.
+type RevisionKey = [Arc<str>; 3];
+
+fn key(source: &LogSource) -> RevisionKey {
+    [source.project.clone(), source.region.clone(), source.revision.clone()]
 }
 
 impl Logs for Output {
     fn line(&self, source: &LogSource, stream: LogStream, line: &str) {
         tracing::info!(target: "workload", revision = &*source.revision, stream = ?stream, "{line}");
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let lines = last.entry(source.revision.clone()).or_default();
+        let lines = last.entry(key(source)).or_default();
         if lines.len() == REMEMBERED {
             lines.pop_front();
         }
@@ -119,7 +127,7 @@ impl Logs for Output {
 
     fn tail(&self, source: &LogSource, lines: usize) -> Vec<String> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(all) = last.get(&source.revision) else { return Vec::new() };
+        let Some(all) = last.get(&key(source)) else { return Vec::new() };
         all.iter().skip(all.len().saturating_sub(lines)).cloned().collect()
     }
 }
