@@ -27,6 +27,10 @@ const ROLE: &str = "HAAR_ROLE";
 const LOG_LIMIT: u64 = 16 << 20;
 /// How long a start may take before it counts as failed.
 const START_PATIENCE: Duration = Duration::from_secs(30);
+/// A haar that ends sooner than this after it was started is started again only after a pause, so that one that
+/// cannot live does not take the machine with it.
+const SHORT_LIFE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_secs(1);
 /// After this many failed starts in a row the supervisor gives up.
 const MAX_FAILED_STARTS: u32 = 5;
 
@@ -90,6 +94,7 @@ async fn watch_over(data: &DataDir, listener: TcpListener) -> Result<ExitCode> {
     let mut terminated = signal(SignalKind::terminate()).doing("wait for signals")?;
     let mut failed_starts = 0;
     loop {
+        let began = Instant::now();
         let socket = listener.try_clone().doing("keep the listening socket")?;
         let mut child = tokio::process::Command::from(again("supervised", socket.into(), open_log(data)?)?)
             .spawn()
@@ -111,7 +116,14 @@ async fn watch_over(data: &DataDir, listener: TcpListener) -> Result<ExitCode> {
             )));
         }
         eprintln!("haar ended ({status}); starting it again");
-        tokio::time::sleep(Duration::from_millis(50) * failed_starts.pow(2)).await;
+        let pause = match was_serving && began.elapsed() < SHORT_LIFE {
+            true => PAUSE,
+            false => Duration::from_millis(50) * failed_starts.pow(2),
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = terminated.recv() => return Ok(ExitCode::SUCCESS),
+        }
     }
 }
 
