@@ -43,6 +43,9 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// How many instances are prepared before they are asked for: what a first request waits for least.
 const WARM_INSTANCES: usize = 2;
 
+/// Where instances find the certificates that Java trusts: it looks at none of the usual bundles.
+const JAVA_STORE: &str = "/etc/haar/truststore.p12";
+
 /// What haar is started with, settled.
 pub struct Settings {
     /// Where state is kept.
@@ -95,10 +98,11 @@ async fn run(
     let parts = Arc::new(Parts::open(&settings, &ca, address.port()).await?);
     let gateway = join(&settings, &parts, &running, ca, upstream)?;
     parts.workloads.bind(gateway.clone());
+    // Before the first connection is accepted: those that waited while haar was restarted find their service.
+    parts.run.begin(parts.ingress.clone());
     let opened = gateway.open(Listener::machine(socket)).doing("listen")?;
     settings.data.write("run.json", &serde_json::to_vec_pretty(&running).doing("write run.json")?)?;
     ready(&running);
-    parts.run.begin(parts.ingress.clone());
     parts.operations.fail_unfinished().await.map_err(trouble)?;
     stop.asked().await;
     drop(opened);
@@ -116,10 +120,8 @@ impl Parts {
         let store: Arc<dyn Store> = Arc::new(kernel::store::Embedded::open(data.path()).map_err(trouble)?);
         let mode = if settings.strict_projects { projects::Mode::Strict } else { projects::Mode::Open };
         let projects = Projects::open(store.clone(), clock.clone(), mode).await.map_err(trouble)?;
-        let login = std::env::var("USER").unwrap_or_default();
-        let iam = Iam::open(store.clone(), clock.clone(), projects.clone(), Owner::named(&login))
-            .await
-            .map_err(trouble)?;
+        let iam =
+            Iam::open(store.clone(), clock.clone(), projects.clone(), owner(data)?).await.map_err(trouble)?;
         projects.bind(&(iam.clone() as Arc<dyn ports::Policies>));
         let operations = Operations::open(store.clone(), clock.clone()).await.map_err(trouble)?;
         let keys = data.make("keys")?;
@@ -168,6 +170,21 @@ impl Parts {
     }
 }
 
+/// The person at the machine: whoever was when the data directory was new. Policies name that address, so it stays
+/// the same when haar is started by another login, by `sudo` or at boot.
+fn owner(data: &DataDir) -> Result<Owner> {
+    let login = match std::fs::read_to_string(data.join("owner")) {
+        Ok(login) => login,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let login = std::env::var("USER").unwrap_or_default();
+            data.write("owner", login.as_bytes())?;
+            login
+        }
+        Err(error) => return Err(error).doing("read who owns the data directory"),
+    };
+    Ok(Owner::named(login.trim()))
+}
+
 /// What runs instances here.
 fn local_runtime(
     settings: &Settings,
@@ -177,12 +194,14 @@ fn local_runtime(
     logs: Arc<adapters::Output>,
 ) -> Result<Arc<LocalRuntime>> {
     let bundle = gateway::bundle(ca.pem(), &[]).doing("put the trusted certificates together")?;
+    let java_options =
+        format!("-Djavax.net.ssl.trustStore={JAVA_STORE} -Djavax.net.ssl.trustStoreType=PKCS12");
     let config = LocalConfig {
         directory: settings.data.make("instances")?,
         data_id: data_id(&settings.data),
-        files: vec![("/etc/haar/truststore.p12".into(), gateway::java_store(&bundle))],
+        files: vec![(JAVA_STORE.into(), gateway::java_store(&bundle))],
         bundle: bundle.into_bytes(),
-        env: Vec::new(),
+        env: vec![("JAVA_TOOL_OPTIONS".into(), java_options)],
         plain_env: Vec::new(),
         isolation: Default::default(),
         public_port,
@@ -294,4 +313,20 @@ fn start_log() {
 fn trouble(error: kernel::Error) -> Trouble {
     tracing::debug!("{error:?}");
     Trouble::new(error.message())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_owner_stays_who_it_was_first() {
+        let path = std::env::temp_dir().join(format!("haar-owner-{}", std::process::id()));
+        let data = DataDir::resolve(Some(path.clone())).unwrap();
+        let first = owner(&data).unwrap();
+        assert_eq!(owner(&data).unwrap(), first);
+        data.write("owner", b"ada\n").unwrap();
+        assert_eq!(owner(&data).unwrap().email(), "ada@haar.localhost");
+        std::fs::remove_dir_all(path).unwrap();
+    }
 }
