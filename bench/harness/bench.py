@@ -20,14 +20,15 @@ class Bench:
         self.rounds = int(os.environ.get("BENCH_ROUNDS", "5"))
         self.seconds = int(os.environ.get("BENCH_SECONDS", "4"))
         self.wait = float(os.environ.get("BENCH_WAIT", "60"))
-        self.profile = "dist" if os.environ.get("BENCH_BUILD") == "1" else "release"
+        self.builds = os.environ.get("BENCH_BUILD") == "1"
+        self.profile = "dist" if self.builds else os.environ.get("BENCH_PROFILE", "release")
         self.target = ROOT / "target" / self.profile
         self.cache = ROOT / "target" / "bench"
         self.scratch = None
         self._to_stop = []
 
     def __enter__(self):
-        if self.profile == "dist":
+        if self.builds:
             build()
         self.cache.mkdir(parents=True, exist_ok=True)
         self.scratch = Path(tempfile.mkdtemp(prefix="run-", dir=self.cache))
