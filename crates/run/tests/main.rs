@@ -64,6 +64,7 @@ const STORIES: &[Story] = stories![
     failures::what_served_before_goes_on_serving,
     endings::a_later_change_overtakes_an_earlier_one,
     endings::a_deletion_waits_for_nobody,
+    endings::requests_under_way_are_finished_before_a_deletion_ends_them,
     endings::instances_are_kept_when_asked_for,
     endings::an_instance_that_is_not_well_is_replaced,
     endings::plain_processes_serve_too,

@@ -57,7 +57,7 @@ fn answer(mut stream: TcpStream) -> std::io::Result<()> {
     }
 }
 
-/// What a path asks for: `/env/NAME`, `/names/HOST`, `/file/PATH`, `/ask/HOST:PORT`.
+/// What a path asks for: `/env/NAME`, `/names/HOST`, `/file/PATH`, `/ask/HOST:PORT`, `/wait/`.
 fn look(path: &str) -> std::io::Result<String> {
     let (kind, rest) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
     match kind {
@@ -65,6 +65,11 @@ fn look(path: &str) -> std::io::Result<String> {
         "names" => {
             let found = (rest, 80).to_socket_addrs()?;
             Ok(found.map(|address| address.ip().to_string()).collect::<Vec<_>>().join(" "))
+        }
+        "wait" => {
+            println!("waiting");
+            std::thread::sleep(Duration::from_millis(300));
+            Ok("waited".into())
         }
         "file" => std::fs::read_to_string(format!("/{rest}")),
         "ask" => {

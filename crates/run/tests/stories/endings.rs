@@ -37,6 +37,18 @@ pub(crate) async fn a_deletion_waits_for_nobody(world: Arc<World>) {
     world.eventually("only the new one runs", || world.instances() <= 1).await;
 }
 
+pub(crate) async fn requests_under_way_are_finished_before_a_deletion_ends_them(world: Arc<World>) {
+    let made = v2::create(&world, "tide", v2::service("serve")).await.unwrap();
+    v2::end(&world, &made).await.unwrap();
+    let caller = world.clone();
+    let under_way = tokio::spawn(async move { caller.get("tide", "/wait/").await });
+    let is_waiting = || world.log.0.lock().unwrap().iter().any(|(_, _, line)| line == "waiting");
+    world.eventually("the request is under way", is_waiting).await;
+    v2::delete(&world, "tide").await.unwrap();
+    assert_eq!(world.get("tide", "/").await.0, 404);
+    assert_eq!(under_way.await.unwrap(), (200, "waited".into()));
+}
+
 pub(crate) async fn instances_are_kept_when_asked_for(world: Arc<World>) {
     let mut service = v2::service("serve");
     service.template.as_mut().unwrap().scaling =
