@@ -7,12 +7,12 @@ use std::{
 
 use aws_lc_rs::digest;
 use kernel::{
-    BoxFuture, Caller, Code, Error, Resource, Result,
+    BoxFuture, Caller, Code, Error, Principal, Resource, Result,
     clock::Clock,
     collection::{Collection, Held, Wording},
     error::Detail,
     mirror::{Change, Mirror},
-    names::check_project_id,
+    names::{RESOURCE_MANAGER, check_project_id},
     ports::{self, Policies, Project},
     store::{Store, Txn},
     time::Micros,
@@ -132,23 +132,28 @@ impl Projects {
     /// Creates a project, and makes its creator an owner of it.
     ///
     /// # Errors
-    /// `ALREADY_EXISTS`, also for the id of a deleted project; `INVALID_ARGUMENT`.
+    /// `ALREADY_EXISTS`, also for the id of a deleted project; `PERMISSION_DENIED`; `INVALID_ARGUMENT`.
     pub(crate) async fn create(
         &self,
         caller: &Caller,
         id: &str,
         chosen: Chosen,
     ) -> Result<Held<ProjectRecord>> {
+        may_create(caller, &chosen.parent)?;
         let made = match self.add(id, chosen.clone(), Origin::Asked).await {
-            Err(error) if error.code() == Code::AlreadyExists => self.adopt(id, chosen).await?,
+            Err(error) if error.code() == Code::AlreadyExists => self.adopt(caller, id, chosen).await?,
             added => added?,
         };
         self.make_owner(caller, &made).await?;
         Ok(made)
     }
 
-    /// Creates a project that came by being used: to who creates it, it was not there.
-    async fn adopt(&self, id: &str, chosen: Chosen) -> Result<Held<ProjectRecord>> {
+    /// Creates a project that came by being used: to who creates it, it was not there. Only whoever may decide
+    /// about it already can: it may hold somebody else's secrets, and its creator becomes its owner.
+    async fn adopt(&self, caller: &Caller, id: &str, chosen: Chosen) -> Result<Held<ProjectRecord>> {
+        if !caller.may("resourcemanager.projects.setIamPolicy", &Resource::project(id)) {
+            return Err(exists());
+        }
         let apply = |project: &mut ProjectRecord| {
             if !project.implicit || project.lifecycle() != Lifecycle::Active {
                 return Err(exists());
@@ -415,6 +420,16 @@ fn usable(project: &Project, lifecycle: Lifecycle) -> Result<()> {
         Lifecycle::DeleteRequested => {
             Err(invalid_consumer(format!("Project #{} has been deleted.", project.number), &project.id))
         }
+    }
+}
+
+/// People may create projects of their own, and below a parent whoever has the permission there
+/// (<https://cloud.google.com/resource-manager/docs/creating-managing-projects>).
+fn may_create(caller: &Caller, parent: &str) -> Result<()> {
+    match (parent, caller.principal()) {
+        ("", Principal::User(_)) => Ok(()),
+        ("", _) => Err(Error::denied("Service accounts cannot create projects without a parent.")),
+        _ => caller.require("resourcemanager.projects.create", &Resource::new(RESOURCE_MANAGER, parent)),
     }
 }
 

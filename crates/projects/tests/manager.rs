@@ -251,9 +251,29 @@ async fn deleted_projects_are_shown_and_restored_to_those_who_may() {
 }
 
 #[tokio::test]
+async fn below_a_parent_only_those_create_who_may_there() {
+    let world = World::new(Mode::Open).await;
+    let create = |allow| {
+        let project = v3::Project {
+            project_id: "my-project".into(),
+            parent: "organizations/1".into(),
+            ..Default::default()
+        };
+        world.call_as(allow, rpc3::CREATE_PROJECT, v3::CreateProjectRequest { project: Some(project) })
+    };
+    assert_eq!(refusal(create(Allow::On("my-project")).await).0, Code::PermissionDenied);
+    create(Allow::Everything).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_project_that_came_by_being_used_can_still_be_created() {
     let world = World::new(Mode::Open).await;
     let used = get(&world, "projects/my-project").await.unwrap();
+    let request = v3::CreateProjectRequest {
+        project: Some(v3::Project { project_id: "my-project".into(), ..Default::default() }),
+    };
+    let foreign = world.call_as(Allow::On("another-project"), rpc3::CREATE_PROJECT, request).await;
+    assert_eq!(refusal(foreign).0, Code::AlreadyExists, "its owner only");
     let made =
         create(&world, "my-project", |project| project.display_name = "My Project".into()).await.unwrap();
     assert_eq!((made.name, &*made.display_name), (used.name, "My Project"));
