@@ -2,7 +2,7 @@
 //!
 //! A segment is a file of records (see [`record`]). Its index, a second file written when it is full, says of
 //! each block of some 64 KiB which moments, severities and streams are in it, so that a search reads only the
-//! blocks it must; of a segment that has none (the one being written, or after a crash) it is made anew from the
+//! blocks it must; of a segment that has none (after a crash) it is made anew from the
 //! records. Of full segments, only a few numbers stay in memory. What a crash tore is cut off when the
 //! directory is opened. The oldest segments go when the cap is reached.
 
@@ -69,9 +69,11 @@ impl Disk {
         let mut segments = Vec::with_capacity(ids.len());
         let mut last = None;
         for (at, id) in ids.iter().enumerate() {
+            let newest = at + 1 == ids.len();
             match index::summary(dir, *id)? {
+                Some(summary) if newest && summary.bytes < log::segment_bytes(options) => last = Some(*id),
                 Some(summary) => segments.push(Arc::new(Segment::sealed(dir, *id, summary))),
-                None if at + 1 == ids.len() => last = Some(*id),
+                None if newest => last = Some(*id),
                 None => segments.push(Arc::new(rebuild(dir, *id)?)),
             }
         }

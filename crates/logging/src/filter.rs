@@ -41,8 +41,36 @@ enum Node {
     Not(Box<Node>),
     /// A field has such a value.
     Field(Path, Test),
-    /// Some text in the entry contains this, in lowercase.
-    Anywhere(String),
+    /// Some text in the entry contains this.
+    Anywhere(Needle, Scope),
+}
+
+/// Where text is sought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scope {
+    /// In all of the entry.
+    Entry,
+    /// In what it does not share with its stream: there it is not.
+    Own,
+}
+
+/// Text that is sought within other text.
+#[derive(Clone, Debug)]
+struct Needle {
+    /// In lowercase.
+    lower: String,
+    /// Where in it the byte is that is rarest in English: what to look for first.
+    rare: usize,
+}
+
+impl Needle {
+    fn new(text: &str) -> Self {
+        const COMMON: &[u8] = b"zqxjkvbpygfwmucldrhsnioate ";
+        let lower = text.to_lowercase();
+        let rank = |(_, byte): &(usize, u8)| COMMON.iter().position(|common| common == byte);
+        let rare = lower.bytes().enumerate().min_by_key(rank).map_or(0, |(at, _)| at);
+        Needle { lower, rare }
+    }
 }
 
 /// What is asked of a field's value.
@@ -54,14 +82,14 @@ enum Test {
     Number(Order, i64),
     /// That it compares so with this text, which is in lowercase.
     Text(Order, String),
-    /// That it contains this text, which is in lowercase.
-    Contains(String),
+    /// That it contains this text.
+    Contains(Needle),
     /// That it ends with this text, whatever its case.
     Ends(String),
     /// That a JSON value compares so with this.
     Json(Order, Literal),
-    /// That a JSON value contains or is this.
-    JsonHas(Literal),
+    /// That a JSON value is this number, or contains this text.
+    JsonHas(Option<f64>, Needle),
     /// That the expression is found in it.
     Matches(regex::bytes::Regex),
     /// That it is not found in it, though there is a value.

@@ -13,6 +13,8 @@ use kernel::{
     ports::{LogSource, LogStream},
 };
 
+use tokio::sync::oneshot::Sender;
+
 use crate::{
     disk::Log,
     engine::Shared,
@@ -67,48 +69,65 @@ impl Writer {
             }
         }
         self.sync_late();
+        if let Err(error) = self.log.close() {
+            tracing::warn!("the log's index could not be written: {error}");
+        }
     }
 
     /// Writes a batch, and tells those who wait.
     fn round(&mut self, batch: &mut Batch) {
         let jobs = std::mem::take(&mut batch.jobs);
-        if let Err(error) = self.workloads(batch).and_then(|()| Ok(self.log.write()?)) {
-            tracing::warn!("entries could not be written: {error:?}");
+        if let Err(failure) = self.workloads(batch).and_then(|()| Ok(self.log.write()?)) {
+            tracing::warn!("entries of workloads could not be written: {failure:?}");
             self.lose(batch);
         }
-        let mut waiting = Vec::new();
+        self.clients(jobs);
+        self.sync_at = match self.log.is_dirty() {
+            true => self.sync_at.or_else(|| Some(Instant::now() + self.shared.options.sync)),
+            false => None,
+        };
+    }
+
+    /// Does what callers wait for. All of their entries are synced together, and safe or refused together.
+    fn clients(&mut self, jobs: Vec<Job>) {
+        let (mut writers, mut others) = (Vec::new(), Vec::new());
         let mut written = Ok(());
         for job in jobs {
             match job {
                 Job::Write(entries, done) => {
                     written = written.and_then(|()| self.put_all(&entries));
-                    waiting.push(done);
+                    writers.push(done);
                 }
-                Job::Flush(done) => drop(done.send(self.log.write().map_err(Error::internal))),
+                other => others.push(other),
+            }
+        }
+        if !writers.is_empty() {
+            let safe = written.and_then(|()| Ok(self.log.write().and_then(|()| self.log.sync())?));
+            self.tell(writers, safe);
+        }
+        // By now everything that came before them is there to be read.
+        for job in others {
+            match job {
                 Job::Delete { log, until, done } => {
                     let deleted = self.shared.disk.delete(&log, until).map_err(Error::internal);
-                    let _ = done.send(deleted);
+                    drop(done.send(deleted));
                 }
+                Job::Flush(done) | Job::Write(_, done) => drop(done.send(Ok(()))),
             }
         }
-        if !waiting.is_empty() {
-            let safe = written.and_then(|()| Ok(self.log.write().and_then(|()| self.log.sync())?));
-            let safe = safe.map_err(|failure| failure.tell(&self.dir));
-            for done in waiting {
-                // Whoever has gone away needs no answer.
-                let _ = done.send(match &safe {
-                    Ok(()) => Ok(()),
-                    Err(error) => Err(Error::new(error.code(), error.message())),
-                });
-            }
-            if let Err(error) = safe {
-                tracing::warn!("entries could not be written: {error:?}");
-            }
+    }
+
+    /// Answers those whose entries were written together. Whoever has gone away needs no answer.
+    fn tell(&self, writers: Vec<Sender<Result<()>>>, safe: Result<(), Failure>) {
+        let safe = safe.map_err(|failure| failure.tell(&self.dir));
+        if let Err(error) = &safe {
+            tracing::warn!("entries could not be written: {error:?}");
         }
-        self.sync_at = match self.log.is_dirty() {
-            true => self.sync_at.or_else(|| Some(Instant::now() + self.shared.options.sync)),
-            false => None,
-        };
+        for done in writers {
+            let answer =
+                safe.as_ref().map(|()| ()).map_err(|error| Error::new(error.code(), error.message()));
+            drop(done.send(answer));
+        }
     }
 
     fn sync_late(&mut self) {

@@ -89,6 +89,19 @@ async fn nothing_acknowledged_is_lost_when_killed() {
     }
 }
 
+#[tokio::test]
+async fn a_segment_goes_on_after_each_restart() {
+    let mut world = World::new();
+    for round in 0..5 {
+        world.write(vec![said(&format!("round {round}"))]).await.unwrap();
+        world.advance(1);
+        let (dir, clock) = world.close();
+        assert_eq!((files(dir.path(), "seg"), files(dir.path(), "idx")), (1, 1));
+        world = World::open(dir, clock, options());
+    }
+    assert_eq!(everything(&world).await.len(), 5);
+}
+
 /// The newest file of records.
 fn last_segment(world_dir: &Path) -> PathBuf {
     let files = std::fs::read_dir(world_dir.join("logs")).unwrap().map(|file| file.unwrap().path());

@@ -19,6 +19,11 @@ const MAX_STREAMS: usize = u16::MAX as usize;
 /// Gathered records are written when they are so many bytes.
 const GROUP: usize = 1 << 20;
 
+/// How long a segment is when it is full: a small part of the cap, and few enough bytes to be read at a start.
+pub(super) fn segment_bytes(options: &Options) -> u64 {
+    (options.cap_bytes / 64).clamp(64 << 10, 8 << 20)
+}
+
 /// Appends entries. What was [put](Log::put) is readable once [written](Log::write), survives a crash of this
 /// process from then on, and one of the machine once [synced](Log::sync).
 pub(crate) struct Log {
@@ -46,7 +51,7 @@ struct Tail {
 impl Log {
     /// Goes on with the last segment, if it is not full.
     pub(super) fn open(disk: Arc<Disk>, last: Option<u64>, next: u64, options: &Options) -> io::Result<Self> {
-        let segment_bytes = (options.cap_bytes / 64).clamp(64 << 10, 8 << 20);
+        let segment_bytes = segment_bytes(options);
         let (buffer, notes) = (Vec::new(), Vec::new());
         let mut log = Log { disk, cap: options.cap_bytes, segment_bytes, next, tail: None, buffer, notes };
         if let Some(id) = last {
@@ -57,7 +62,14 @@ impl Log {
 
     fn resume(&self, id: u64) -> io::Result<Tail> {
         let file = OpenOptions::new().read(true).write(true).open(segment_path(&self.disk.dir, id))?;
-        let (summary, index) = scan(&file)?;
+        let (summary, index) = match index::summary(&self.disk.dir, id)? {
+            Some(summary) => (summary, index::load(&segment_path(&self.disk.dir, id))?),
+            None => (Summary::default(), None),
+        };
+        let (summary, index) = match index {
+            Some(index) => (summary, index),
+            None => scan(&file)?,
+        };
         // Whatever stands behind was never acknowledged.
         file.set_len(summary.bytes)?;
         let streams = index.streams.iter().zip(0..).map(|(stream, number)| (stream.shared.clone(), number));
@@ -185,6 +197,18 @@ impl Log {
     /// Whether something was written and is not yet synced.
     pub(crate) fn is_dirty(&self) -> bool {
         self.tail.as_ref().is_some_and(|tail| tail.dirty)
+    }
+
+    /// Leaves an index of the segment being written, so that its records need not be read when it is opened. As
+    /// soon as the segment is longer than its index says, the index counts for nothing.
+    ///
+    /// # Errors
+    /// What the file system refuses.
+    pub(crate) fn close(&mut self) -> io::Result<()> {
+        let Some(tail) = &self.tail else { return Ok(()) };
+        let Body::Live(live) = &tail.segment.body else { return Ok(()) };
+        let (summary, index) = &*live.read().unwrap_or_else(PoisonError::into_inner);
+        index::store(&self.disk.dir, tail.segment.id, summary, index)
     }
 
     /// Finishes the segment being written, and leaves the next one to be begun when it is needed.

@@ -3,13 +3,18 @@
 use std::cmp::Ordering;
 
 use super::{
-    Filter, Literal, Node, Order, Test,
+    Filter, Needle, Node, Order, Scope, Test,
     fields::{ENTRY, Field, Kind, Leaf, Path, Step},
 };
 use crate::{
     record,
     wire::{Fields, Wire, map_entry, text},
 };
+
+/// The numbers of the fields that entries may share with their stream; the labels may be their own as well.
+const SHARED_LOG: u32 = 12;
+const SHARED_RESOURCE: u32 = 8;
+const SHARED_LABELS: u32 = 11;
 
 /// An entry as it lies on disk.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +41,16 @@ pub(crate) struct Known<'a> {
     /// The encoded fields that all of them share, the log's name and the resource among them; `None` when
     /// they do not.
     pub(crate) shared: Option<&'a [u8]>,
+}
+
+impl Needle {
+    /// Whether it may be in some field of a message, going by its bytes alone: text stands in them as it is, and
+    /// numbers and flags are written with few letters.
+    fn may_be_in(&self, message: &[u8]) -> bool {
+        const IN_NUMBERS: &[u8] = b"0123456789.-+truefalsinfan";
+        let only_text = self.lower.bytes().any(|b| !IN_NUMBERS.contains(&b));
+        !only_text || !self.lower.is_ascii() || contains(message, self)
+    }
 }
 
 impl Filter {
@@ -74,6 +89,11 @@ fn narrow(node: &Node, known: &Known<'_>) -> Node {
             Node::Const(value) => Node::Const(!value),
             undecided => Node::Not(Box::new(undecided)),
         },
+        // What all of them share is looked through once, and not again with each.
+        Node::Anywhere(sought, Scope::Entry) if known.shared.is_some() => match decide(node, known) {
+            Some(value) => Node::Const(value),
+            None => Node::Anywhere(sought.clone(), Scope::Own),
+        },
         other => decide(other, known).map_or_else(|| other.clone(), Node::Const),
     }
 }
@@ -98,7 +118,11 @@ fn decide(node: &Node, known: &Known<'_>) -> Option<bool> {
         Node::Any(parts) => joined(parts, true),
         Node::Not(part) => decide(part, known).map(|value| !value),
         Node::Field(path, test) => decide_field(path, test, known),
-        Node::Anywhere(_) => None,
+        Node::Anywhere(_, Scope::Own) => None,
+        Node::Anywhere(sought, Scope::Entry) => {
+            let found = known.shared.is_some_and(|shared| within(Kind::Message(ENTRY), shared, sought));
+            found.then_some(true)
+        }
     }
 }
 
@@ -115,7 +139,9 @@ fn decide_field(path: &Path, test: &Test, known: &Known<'_>) -> Option<bool> {
         }
         // The log's name and the resource stand in the shared part and nowhere else.
         _ => match (path.steps.first(), known.shared) {
-            (Some(Step::Number(8 | 12)), Some(shared)) => Some(field(path, test, [shared, &[]])),
+            (Some(Step::Number(SHARED_LOG | SHARED_RESOURCE)), Some(shared)) => {
+                Some(field(path, test, [shared, &[]]))
+            }
             _ => None,
         },
     }
@@ -136,9 +162,9 @@ fn matches(node: &Node, entry: &View<'_>) -> bool {
         Node::All(parts) => parts.iter().all(|part| matches(part, entry)),
         Node::Any(parts) => parts.iter().any(|part| matches(part, entry)),
         Node::Not(part) => !matches(part, entry),
-        Node::Anywhere(sought) => {
-            within(Kind::Message(ENTRY), entry.own, sought)
-                || within(Kind::Message(ENTRY), entry.shared, sought)
+        Node::Anywhere(sought, scope) => {
+            let own = sought.may_be_in(entry.own) && within(Kind::Message(ENTRY), entry.own, sought);
+            own || *scope == Scope::Entry && within(Kind::Message(ENTRY), entry.shared, sought)
         }
         Node::Field(path, test) => match path.leaf {
             Leaf::Timestamp => number(test, entry.time, || record::format_time(entry.time)),
@@ -147,7 +173,12 @@ fn matches(node: &Node, entry: &View<'_>) -> bool {
                 let name = || record::severity_name(entry.severity).to_owned();
                 number(test, entry.severity.into(), name)
             }
-            _ => field(path, test, [entry.shared, entry.own]),
+            _ => match path.steps.first() {
+                Some(Step::Number(SHARED_LOG | SHARED_RESOURCE | SHARED_LABELS)) => {
+                    field(path, test, [entry.shared, entry.own])
+                }
+                _ => field(path, test, [&[], entry.own]),
+            },
         },
     }
 }
@@ -173,7 +204,7 @@ fn string(test: &Test, value: &[u8]) -> bool {
         Test::Matches(regex) => regex.is_match(value),
         Test::Lacks(regex) => !regex.is_match(value),
         Test::Json(order, than) => order.holds(compare(value, &than.text)),
-        Test::JsonHas(part) => contains(value, &part.text),
+        Test::JsonHas(_, part) => contains(value, part),
         Test::Number(..) => false,
     }
 }
@@ -271,7 +302,7 @@ fn scalar(test: &Test, number: u32, value: Wire<'_>) -> bool {
         (2, Wire::Fixed64(bits), test) => json_number(test, f64::from_bits(bits)),
         (4, Wire::Varint(flag), test) => string(test, if flag == 0 { b"false" } else { b"true" }),
         (1, _, Test::Json(order, literal)) => (*order == Order::Equal) == literal.null,
-        (5, Wire::Bytes(object), Test::JsonHas(Literal { text, .. })) => within(Kind::Struct, object, text),
+        (5, Wire::Bytes(object), Test::JsonHas(_, part)) => within(Kind::Struct, object, part),
         _ => false,
     }
 }
@@ -282,13 +313,13 @@ fn json_number(test: &Test, value: f64) -> bool {
             Some(ordering) => order.holds(ordering),
             None => *order == Order::NotEqual,
         },
-        Test::JsonHas(literal) => literal.number == Some(value),
+        Test::JsonHas(number, _) => *number == Some(value),
         other => string(other, value.to_string().as_bytes()),
     }
 }
 
 /// Whether some text in a value of this kind contains what is sought, in lowercase.
-fn within(kind: Kind, bytes: &[u8], sought: &str) -> bool {
+fn within(kind: Kind, bytes: &[u8], sought: &Needle) -> bool {
     match kind {
         Kind::Text => contains(bytes, sought),
         Kind::Map => {
@@ -310,7 +341,7 @@ fn within(kind: Kind, bytes: &[u8], sought: &str) -> bool {
     }
 }
 
-fn json_within(value: &[u8], sought: &str) -> bool {
+fn json_within(value: &[u8], sought: &Needle) -> bool {
     match Fields(value).last() {
         Some((3, Wire::Bytes(text))) => contains(text, sought),
         Some((2, Wire::Fixed64(bits))) => contains(f64::from_bits(bits).to_string().as_bytes(), sought),
@@ -358,14 +389,15 @@ fn compare(value: &[u8], lower: &str) -> Ordering {
     }
 }
 
-/// Whether text contains text that is in lowercase, taking no notice of case.
-fn contains(value: &[u8], lower: &str) -> bool {
-    let sought = lower.as_bytes();
-    let Some(&first) = sought.first() else { return true };
-    if !lower.is_ascii() {
-        return text(value).to_lowercase().contains(lower);
+/// Whether text contains what is sought, taking no notice of case.
+fn contains(value: &[u8], sought: &Needle) -> bool {
+    let bytes = sought.lower.as_bytes();
+    let Some(&rare) = bytes.get(sought.rare) else { return true };
+    if !sought.lower.is_ascii() {
+        return text(value).to_lowercase().contains(&sought.lower);
     }
-    let Some(last) = value.len().checked_sub(sought.len()) else { return false };
-    memchr::memchr2_iter(first, first.to_ascii_uppercase(), &value[..=last])
-        .any(|at| value[at..at + sought.len()].eq_ignore_ascii_case(sought))
+    let Some(last) = value.len().checked_sub(bytes.len()) else { return false };
+    let starts = &value[sought.rare..=last + sought.rare];
+    memchr::memchr2_iter(rare, rare.to_ascii_uppercase(), starts)
+        .any(|at| value[at..at + bytes.len()].eq_ignore_ascii_case(bytes))
 }

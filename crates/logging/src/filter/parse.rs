@@ -3,7 +3,7 @@
 use kernel::{Error, Result};
 
 use super::{
-    Literal, Node, Order, Test,
+    Literal, Needle, Node, Order, Scope, Test,
     fields::{self, Kind, Leaf, Path, Step},
     lex::{self, Operator, Text, Token, TokenKind},
     unparseable,
@@ -134,7 +134,7 @@ impl Parser {
                 self.value(&path, operator)
             }
             TokenKind::Open if !text.quoted && self.peek().joined => self.function(&text, &token),
-            _ => Ok(Node::Anywhere(text.value.to_lowercase())),
+            _ => Ok(Node::Anywhere(Needle::new(&text.value), Scope::Entry)),
         }
     }
 
@@ -207,13 +207,13 @@ fn order(operator: Operator) -> Order {
 
 fn has(leaf: Leaf, value: &Text) -> Result<Test> {
     Ok(match leaf {
-        Leaf::Json => Test::JsonHas(literal(value)),
-        Leaf::Label | Leaf::Unknown => Test::Contains(value.value.to_lowercase()),
+        Leaf::Json => Test::JsonHas(literal(value).number, Needle::new(&value.value)),
+        Leaf::Label | Leaf::Unknown => Test::Contains(Needle::new(&value.value)),
         Leaf::Declared(Kind::Int | Kind::Flag | Kind::Duration)
         | Leaf::Timestamp
         | Leaf::Received
         | Leaf::Severity => ordered(leaf, Order::Equal, value)?,
-        Leaf::Declared(_) => Test::Contains(value.value.to_lowercase()),
+        Leaf::Declared(_) => Test::Contains(Needle::new(&value.value)),
     })
 }
 
