@@ -124,8 +124,10 @@ impl Writer {
             tracing::warn!("entries could not be written: {error:?}");
         }
         for done in writers {
-            let answer =
-                safe.as_ref().map(|()| ()).map_err(|error| Error::new(error.code(), error.message()));
+            let answer = match &safe {
+                Ok(()) => Ok(()),
+                Err(error) => Err(Error::new(error.code(), error.message())),
+            };
             drop(done.send(answer));
         }
     }
