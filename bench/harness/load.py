@@ -51,7 +51,7 @@ def wrk(context, url, headers, pids, inside=()):
         raise RuntimeError("wrk: " + "; ".join(re.findall(r"(?:Non-2xx|Socket errors).*", text)))
     done = int(re.search(r"(\d+) requests in", text)[1])
     rate = float(re.search(r"Requests/sec:\s+([\d.]+)", text)[1])
-    return Loaded(rate, _millis(re.search(r"99%\s+(\S+)", text)[1]), cpu / done * 1e6)
+    return Loaded(rate, _millis(re.search(r"^\s+99%\s+(\S+)", text, re.M)[1]), cpu / done * 1e6)
 
 
 def _run(command, pids, seconds):
