@@ -1,6 +1,7 @@
 //! The data directory: where it is, what lies in it, and who is running on it.
 
 use std::{
+    ffi::CStr,
     fs::{self, DirBuilder, File, OpenOptions},
     io::Write,
     net::SocketAddr,
@@ -121,8 +122,13 @@ fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
     file.sync_all()
 }
 
+/// What a haar calls its process.
+pub const PROCESS_NAME: &CStr = c"haar";
+
 /// Whether a process is there and is a haar: pids are used again, so the name is looked at too.
 pub fn is_haar(pid: i32) -> bool {
     let alive = Pid::from_raw(pid).is_some_and(|pid| test_kill_process(pid).is_ok());
-    alive && fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == "haar")
+    alive
+        && fs::read_to_string(format!("/proc/{pid}/comm"))
+            .is_ok_and(|name| name.trim_end().as_bytes() == PROCESS_NAME.to_bytes())
 }

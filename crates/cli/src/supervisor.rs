@@ -135,9 +135,10 @@ async fn stop(mut child: tokio::process::Child) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// This very command line, in another role.
+/// This very command line, in another role. The program is the one that runs, also when its file was replaced by
+/// an upgrade or is gone.
 fn again(role: &str, listener: OwnedFd, log: File) -> Result<Command> {
-    let mut command = Command::new(std::env::current_exe().doing("find this program")?);
+    let mut command = Command::new("/proc/self/exe");
     command
         .args(std::env::args_os().skip(1))
         .env(ROLE, role)
