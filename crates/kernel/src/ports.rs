@@ -177,3 +177,15 @@ pub trait Secrets: Send + Sync {
     fn access<'a>(&'a self, caller: &'a crate::Caller, name: &'a str)
     -> BoxFuture<'a, Result<SecretPayload>>;
 }
+
+/// The database servers that workloads reach through a socket, at `/cloudsql/P:R:I`.
+pub trait Databases: Send + Sync {
+    /// The directory of this machine that holds `.s.PGSQL.5432` of the instance with this connection name, `P:R:I`:
+    /// the same one as long as the instance exists, while servers in it come and go. `None` where no such instance
+    /// runs. Mounting it into a workload is for those who have `cloudsql.instances.connect` on
+    /// [`Databases::resource`].
+    fn socket_dir(&self, connection_name: &str) -> Option<std::path::PathBuf>;
+    /// What `cloudsql.instances.connect` is asked on, whether or not the instance exists; `None` for a name that is
+    /// none.
+    fn resource(&self, connection_name: &str) -> Option<Resource>;
+}
