@@ -1,0 +1,284 @@
+//! One cluster on disk: its directories, its making, its settings.
+//!
+//! `DIRECTORY/UID` holds the administrator's password (haar's alone), the log, and the data, which are PostgreSQL's
+//! own. A cluster is made beside its place and moved there when it is whole: a cluster that is there is complete.
+
+use std::{
+    fs::{self, DirBuilder, OpenOptions},
+    io::Write,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use kernel::{Error, Result};
+use tokio::process::Command;
+
+use super::{
+    Config,
+    find::Installation,
+    user::{RunAs, trouble},
+};
+
+/// The superuser that haar administers a cluster with. Google's has the same name.
+pub(crate) const ADMINISTRATOR: &str = "cloudsqladmin";
+/// The longest path of a Unix socket, in bytes (`sun_path` less its end).
+const LONGEST_SOCKET: usize = 107;
+/// A log above this is started anew when the server is, in bytes.
+const LONGEST_LOG: u64 = 16 << 20;
+
+/// Where a cluster is.
+#[derive(Clone, Debug)]
+pub(crate) struct Cluster {
+    home: PathBuf,
+    socket: PathBuf,
+    run_as: RunAs,
+}
+
+impl Cluster {
+    /// The cluster with this id, whether or not it has been made.
+    pub(crate) fn new(config: &Config, uid: &str, run_as: RunAs) -> Cluster {
+        let (home, socket) = (config.directory.join(uid), config.run_directory.join(uid));
+        Cluster { home, socket, run_as }
+    }
+
+    /// The directory of PostgreSQL's data.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.home.join("data")
+    }
+
+    /// The directory of its socket: a place that stays the same while servers come and go.
+    pub(crate) fn socket_directory(&self) -> &Path {
+        &self.socket
+    }
+
+    /// The server's log.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.home.join("log").join("postgres.log")
+    }
+
+    /// Whether the cluster has been made.
+    pub(crate) fn is_made(&self) -> bool {
+        self.data().join("PG_VERSION").exists()
+    }
+
+    /// The administrator's password.
+    pub(crate) fn password(&self) -> Result<String> {
+        let file = self.home.join("admin");
+        fs::read_to_string(&file).map_err(|error| trouble(&file, error))
+    }
+
+    /// Makes the cluster, unless it is there.
+    ///
+    /// # Errors
+    /// `FAILED_PRECONDITION` with what `initdb` said.
+    pub(crate) async fn make(&self, postgres: &Installation) -> Result<()> {
+        if self.is_made() {
+            return Ok(());
+        }
+        self.make_home()?;
+        let unfinished = self.fresh("data.new")?;
+        let secret = self.lend_password(&unfinished)?;
+        let made = self.initdb(postgres, &unfinished, &secret).await;
+        let _ = fs::remove_file(&secret);
+        made?;
+        fs::rename(&unfinished, self.data()).map_err(|error| trouble(&unfinished, error))?;
+        sync(&self.home)
+    }
+
+    /// Writes the settings and makes what a server needs besides its data: all of it before every start.
+    pub(crate) fn configure(&self, flags: &[(String, String)]) -> Result<()> {
+        self.make_socket_directory()?;
+        self.write("postgresql.conf", &settings(&self.socket, flags))?;
+        self.write("pg_hba.conf", "local all all scram-sha-256\nlocal replication all scram-sha-256\n")?;
+        let log = self.log();
+        if fs::metadata(&log).is_ok_and(|found| found.len() > LONGEST_LOG) {
+            fs::remove_file(&log).map_err(|error| trouble(&log, error))?;
+        }
+        Ok(())
+    }
+
+    /// Starts a server and waits until it takes connections. It runs in a session of its own, with nothing of ours
+    /// but the log: `pg_ctl` sees to that.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` with the end of the log.
+    pub(crate) async fn start(&self, postgres: &Installation) -> Result<()> {
+        let mut command = self.command(postgres, "pg_ctl");
+        command.args(["start", "-s", "-w", "-t", "60", "-D"]).arg(self.data()).arg("-l").arg(self.log());
+        let output = command.output().await.map_err(|error| trouble(&postgres.bin, error))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        tracing::debug!("pg_ctl: {}", String::from_utf8_lossy(&output.stderr));
+        Err(Error::unavailable(format!(
+            "The database server did not start. Its log ends:\n{}",
+            self.log_end()
+        )))
+    }
+
+    /// Removes everything of the cluster.
+    pub(crate) fn remove(&self) -> Result<()> {
+        for directory in [&self.home, &self.socket] {
+            match fs::remove_dir_all(directory) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(trouble(directory, error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn make_home(&self) -> Result<()> {
+        make_directory(&self.home, 0o700)?;
+        self.run_as.let_through(&self.home)?;
+        if let Some(closed) = self.run_as.closed_above(&self.data()) {
+            return Err(Error::precondition(format!(
+                "PostgreSQL runs as a user without rights, who cannot enter {}: keep haar's data elsewhere (--data), \
+                 or let others pass through it (chmod o+x).",
+                closed.display()
+            )));
+        }
+        let log = self.home.join("log");
+        make_directory(&log, 0o700)?;
+        self.run_as.give(&log, 0o700)
+    }
+
+    /// An empty directory of PostgreSQL's.
+    fn fresh(&self, name: &str) -> Result<PathBuf> {
+        let path = self.home.join(name);
+        if path.exists() {
+            fs::remove_dir_all(&path).map_err(|error| trouble(&path, error))?;
+        }
+        make_directory(&path, 0o700)?;
+        self.run_as.give(&path, 0o700)?;
+        Ok(path)
+    }
+
+    /// Makes the administrator's password, and a copy that `initdb` may read.
+    fn lend_password(&self, beside: &Path) -> Result<PathBuf> {
+        let admin = self.home.join("admin");
+        let password = random_hex::<24>()?;
+        write_private(&admin, &password)?;
+        let lent = beside.with_extension("pw");
+        write_private(&lent, &password)?;
+        self.run_as.give(&lent, 0o400)?;
+        Ok(lent)
+    }
+
+    async fn initdb(&self, postgres: &Installation, data: &Path, password: &Path) -> Result<()> {
+        let mut command = self.command(postgres, "initdb");
+        command
+            .args(["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "-U", ADMINISTRATOR, "-D"])
+            .arg(data)
+            .arg("--pwfile")
+            .arg(password)
+            .kill_on_drop(true);
+        let output = command.output().await.map_err(|error| trouble(&postgres.bin, error))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(Error::precondition(format!("initdb failed: {}", said.trim())))
+    }
+
+    fn command(&self, postgres: &Installation, program: &str) -> Command {
+        let mut command = Command::new(postgres.program(program));
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C.UTF-8");
+        command.current_dir("/").stdin(Stdio::null());
+        self.run_as.apply(&mut command);
+        command
+    }
+
+    /// Everybody may pass through to the socket, where a password is asked: a workload has any user number. The
+    /// directory above is closed; workloads are given this one alone.
+    fn make_socket_directory(&self) -> Result<()> {
+        let socket = self.socket.join(".s.PGSQL.5432");
+        if socket.as_os_str().len() > LONGEST_SOCKET {
+            return Err(Error::precondition(format!(
+                "The socket's path is longer than {LONGEST_SOCKET} bytes: {}",
+                socket.display()
+            )));
+        }
+        if let Some(above) = self.socket.parent() {
+            make_directory(above, 0o700)?;
+            self.run_as.let_through(above)?;
+        }
+        make_directory(&self.socket, 0o755)?;
+        self.run_as.give(&self.socket, 0o755)
+    }
+
+    fn write(&self, name: &str, content: &str) -> Result<()> {
+        let path = self.data().join(name);
+        let new = path.with_extension("new");
+        write_private(&new, content)?;
+        self.run_as.give(&new, 0o600)?;
+        fs::rename(&new, &path).map_err(|error| trouble(&path, error))
+    }
+
+    /// The last lines of the log, for an error message.
+    fn log_end(&self) -> String {
+        let log = fs::read(self.log()).unwrap_or_default();
+        let end = String::from_utf8_lossy(&log[log.len().saturating_sub(2000)..]).into_owned();
+        let lines: Vec<&str> = end.trim().lines().collect();
+        lines[lines.len().saturating_sub(5)..].join("\n")
+    }
+}
+
+/// The whole of `postgresql.conf`.
+fn settings(socket: &Path, flags: &[(String, String)]) -> String {
+    let ours = [
+        ("listen_addresses", String::new()),
+        ("unix_socket_directories", socket.display().to_string()),
+        ("unix_socket_permissions", "0777".into()),
+        ("password_encryption", "scram-sha-256".into()),
+        ("max_wal_size", "256MB".into()),
+        ("log_timezone", "UTC".into()),
+        ("timezone", "UTC".into()),
+    ];
+    let ours = ours.into_iter().map(|(name, value)| (name.to_owned(), value));
+    let all = ours.chain(flags.iter().cloned());
+    all.map(|(name, value)| format!("{name} = '{}'\n", value.replace('\\', "\\\\").replace('\'', "''")))
+        .collect()
+}
+
+fn make_directory(path: &Path, mode: u32) -> Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(mode).create(path);
+    made.map_err(|error| trouble(path, error))
+}
+
+fn write_private(path: &Path, content: &str) -> Result<()> {
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        file.write_all(content.as_bytes())?;
+        file.sync_all()
+    };
+    write().map_err(|error| trouble(path, error))
+}
+
+fn sync(directory: &Path) -> Result<()> {
+    let synced = fs::File::open(directory).and_then(|directory| directory.sync_all());
+    synced.map_err(|error| trouble(directory, error))
+}
+
+/// N random bytes, in hex.
+pub(crate) fn random_hex<const N: usize>() -> Result<String> {
+    let mut bytes = [0; N];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| Error::internal("no randomness to be had"))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_cannot_end_its_line() {
+        let flags = [("work_mem".to_owned(), "4MB' \\".to_owned())];
+        let written = settings(Path::new("/run/x"), &flags);
+        assert!(written.contains("work_mem = '4MB'' \\\\'\n"), "{written}");
+        assert!(written.contains("listen_addresses = ''\n"), "no TCP: {written}");
+    }
+}
