@@ -55,7 +55,10 @@ impl Blobs {
             return Err(Error::TooLarge("a layer"));
         }
         if expected.is_some_and(|expected| expected != digest) {
-            return Err(Error::Malformed(format!("a blob that should be {} is {digest}", expected.unwrap_or_default())));
+            return Err(Error::Malformed(format!(
+                "a blob that should be {} is {digest}",
+                expected.unwrap_or_default()
+            )));
         }
         staged.as_file().sync_all().doing("sync a blob")?;
         staged.persist(self.path(&digest)?).map_err(|error| error.error).doing("keep a blob")?;
@@ -73,7 +76,9 @@ pub(crate) fn read_capped(source: impl Read, limit: u64, what: &'static str) -> 
 
 /// Makes a rename in a directory durable.
 pub(crate) fn sync_directory(directory: &Path) -> Result<()> {
-    File::open(directory).and_then(|directory| directory.sync_all()).doing(format_args!("sync {}", directory.display()))
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .doing(format_args!("sync {}", directory.display()))
 }
 
 /// The digest of what a hasher has seen.

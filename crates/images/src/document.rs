@@ -52,12 +52,15 @@ pub(crate) struct Layer {
 
 impl Manifest {
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
-        let manifest: ImageManifest =
-            serde_json::from_slice(bytes).map_err(|error| Error::Malformed(format!("its manifest: {error}")))?;
+        let manifest: ImageManifest = serde_json::from_slice(bytes)
+            .map_err(|error| Error::Malformed(format!("its manifest: {error}")))?;
         if manifest.layers().len() > MAX_LAYERS {
             return Err(Error::TooLarge("more than 128 layers"));
         }
-        let layers = manifest.layers().iter().map(|layer| Layer { digest: layer.digest().to_string(), size: layer.size() });
+        let layers = manifest
+            .layers()
+            .iter()
+            .map(|layer| Layer { digest: layer.digest().to_string(), size: layer.size() });
         Ok(Manifest { config: manifest.config().digest().to_string(), layers: layers.collect() })
     }
 }
@@ -71,8 +74,8 @@ pub(crate) struct Document {
 
 impl Document {
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
-        let document: ImageConfiguration =
-            serde_json::from_slice(bytes).map_err(|error| Error::Malformed(format!("its configuration: {error}")))?;
+        let document: ImageConfiguration = serde_json::from_slice(bytes)
+            .map_err(|error| Error::Malformed(format!("its configuration: {error}")))?;
         let run = document.config().clone().unwrap_or_default();
         Ok(Document {
             config: Config {
@@ -94,6 +97,10 @@ impl Document {
             "aarch64" => "arm64",
             other => other,
         };
-        if self.architecture == ours { Ok(()) } else { Err(Error::Architecture(self.architecture.clone(), ours)) }
+        if self.architecture == ours {
+            Ok(())
+        } else {
+            Err(Error::Architecture(self.architecture.clone(), ours))
+        }
     }
 }

@@ -15,11 +15,7 @@ use std::{
 use serde_json::json;
 
 use crate::{
-    Doing, Reference, Result,
-    archive::put_manifest,
-    blobs::Blobs,
-    document::MAX_DOCUMENT,
-    reference::Pick,
+    Doing, Reference, Result, archive::put_manifest, blobs::Blobs, document::MAX_DOCUMENT, reference::Pick,
 };
 
 /// Its reference.
@@ -29,7 +25,8 @@ const ARGUMENT: &str = "serve-hello";
 
 pub(crate) fn is(reference: &Reference) -> bool {
     let hosts = ["us-docker.pkg.dev/cloudrun/container/hello", "gcr.io/cloudrun/hello"];
-    reference.pick == Pick::Tag("latest".into()) && hosts.contains(&format!("{}/{}", reference.host, reference.path).as_str())
+    reference.pick == Pick::Tag("latest".into())
+        && hosts.contains(&format!("{}/{}", reference.host, reference.path).as_str())
 }
 
 /// Serves the page, if that is what this process was started for; otherwise returns at once.
@@ -59,7 +56,11 @@ pub(crate) fn make(blobs: &Blobs) -> Result<String> {
         "rootfs": { "type": "layers", "diff_ids": [diff_id] },
     });
     let config = blobs.put(config.to_string().as_bytes(), None, MAX_DOCUMENT)?;
-    put_manifest(&config, vec![json!({ "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": layer, "size": size })], blobs)
+    put_manifest(
+        &config,
+        vec![json!({ "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": layer, "size": size })],
+        blobs,
+    )
 }
 
 fn make_layer(blobs: &Blobs) -> Result<(String, String, u64)> {
@@ -82,8 +83,14 @@ fn write_layer(into: &mut File) -> io::Result<()> {
 }
 
 /// Adds a file, as root's and of no particular time, with the directories above it.
-fn add(layer: &mut tar::Builder<&mut File>, directories: &mut BTreeSet<PathBuf>, name: &Path, from: &Path) -> io::Result<()> {
-    let parents: Vec<&Path> = name.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()).collect();
+fn add(
+    layer: &mut tar::Builder<&mut File>,
+    directories: &mut BTreeSet<PathBuf>,
+    name: &Path,
+    from: &Path,
+) -> io::Result<()> {
+    let parents: Vec<&Path> =
+        name.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()).collect();
     for parent in parents.into_iter().rev().filter(|parent| directories.insert(parent.to_path_buf())) {
         layer.append_data(&mut header(tar::EntryType::Directory, 0), parent, io::empty())?;
     }
@@ -107,7 +114,11 @@ fn loaded_libraries() -> io::Result<BTreeSet<PathBuf>> {
     let mut libraries = BTreeSet::new();
     for line in BufReader::new(File::open("/proc/self/maps")?).lines() {
         let line = line?;
-        let Some(path) = line.split_whitespace().nth(5).filter(|path| path.starts_with('/') && path.contains(".so")) else { continue };
+        let Some(path) =
+            line.split_whitespace().nth(5).filter(|path| path.starts_with('/') && path.contains(".so"))
+        else {
+            continue;
+        };
         libraries.insert(PathBuf::from(path));
     }
     // The program names its loader by a fixed path, which may be a link on this machine.
@@ -129,7 +140,10 @@ fn answer(stream: TcpStream) {
     let mut writer = stream;
     while let Some(has_body) = read_head(&mut reader) {
         let page = page();
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {}\r\n\r\n", page.len());
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {}\r\n\r\n",
+            page.len()
+        );
         if writer.write_all([head.as_bytes(), page.as_bytes()].concat().as_slice()).is_err() || has_body {
             return;
         }
@@ -149,7 +163,8 @@ fn read_head(reader: &mut impl BufRead) -> Option<bool> {
         if line.is_empty() {
             return (lines > 0).then_some(has_body);
         }
-        has_body |= line.starts_with("transfer-encoding:") || (line.starts_with("content-length:") && !line.ends_with(" 0"));
+        has_body |= line.starts_with("transfer-encoding:")
+            || (line.starts_with("content-length:") && !line.ends_with(" 0"));
         lines += 1;
     }
 }

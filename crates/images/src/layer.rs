@@ -117,7 +117,13 @@ impl Target {
         self.place(&mut entry, &path, &parent, Path::new(std::ffi::OsStr::from_bytes(&name)))
     }
 
-    fn place(&mut self, entry: &mut Entry<'_, impl Read>, path: &Path, parent: &OwnedFd, name: &Path) -> Result<()> {
+    fn place(
+        &mut self,
+        entry: &mut Entry<'_, impl Read>,
+        path: &Path,
+        parent: &OwnedFd,
+        name: &Path,
+    ) -> Result<()> {
         let header = entry.header().clone();
         let mode = Mode::from_raw_mode(header.mode().unwrap_or(0o644) & 0o7777);
         let mtime = header.mtime().unwrap_or(0).min(i64::MAX as u64) as i64;
@@ -134,19 +140,22 @@ impl Target {
             EntryType::Symlink => {
                 let target = link_target(entry)?;
                 replace(parent, name)?;
-                rustix::fs::symlinkat(&target, parent, name).doing(format_args!("link {}", path.display()))?;
+                rustix::fs::symlinkat(&target, parent, name)
+                    .doing(format_args!("link {}", path.display()))?;
                 return self.own(parent, name, &header);
             }
             EntryType::Link => return self.hard_link(entry, path, parent, name),
             EntryType::Fifo => {
                 replace(parent, name)?;
-                rustix::fs::mknodat(parent, name, FileType::Fifo, mode, 0).doing(format_args!("make {}", path.display()))?;
+                rustix::fs::mknodat(parent, name, FileType::Fifo, mode, 0)
+                    .doing(format_args!("make {}", path.display()))?;
             }
             // Device nodes are refused to instances anyway; pax and GNU extensions are handled by the reader.
             _ => return Ok(()),
         }
         self.own(parent, name, &header)?;
-        rustix::fs::chmodat(parent, name, self.allowed(mode), AtFlags::empty()).doing(format_args!("set the mode of {}", path.display()))?;
+        rustix::fs::chmodat(parent, name, self.allowed(mode), AtFlags::empty())
+            .doing(format_args!("set the mode of {}", path.display()))?;
         set_time(parent, name, mtime)
     }
 
@@ -162,19 +171,32 @@ impl Target {
         if self.rights == Rights::User {
             return Ok(());
         }
-        let id = |value: io::Result<u64>| value.ok().and_then(|value| u32::try_from(value).ok()).filter(|id| *id != u32::MAX).unwrap_or(0);
+        let id = |value: io::Result<u64>| {
+            value.ok().and_then(|value| u32::try_from(value).ok()).filter(|id| *id != u32::MAX).unwrap_or(0)
+        };
         let (uid, gid) = (Uid::from_raw(id(header.uid())), Gid::from_raw(id(header.gid())));
         rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
             .doing(format_args!("set the owner of {}", name.display()))
     }
 
-    fn hard_link(&self, entry: &Entry<'_, impl Read>, path: &Path, parent: &OwnedFd, name: &Path) -> Result<()> {
+    fn hard_link(
+        &self,
+        entry: &Entry<'_, impl Read>,
+        path: &Path,
+        parent: &OwnedFd,
+        name: &Path,
+    ) -> Result<()> {
         let target = inside(&link_target(entry)?)?;
         let from = self.existing(target.parent().unwrap_or(Path::new("")))?;
-        let file = target.file_name().ok_or_else(|| Error::Malformed(format!("{} is linked to nothing", path.display())))?;
+        let file = target
+            .file_name()
+            .ok_or_else(|| Error::Malformed(format!("{} is linked to nothing", path.display())))?;
         replace(parent, name)?;
-        rustix::fs::linkat(&from, Path::new(file), parent, name, AtFlags::empty())
-            .doing(format_args!("link {} to {}", path.display(), target.display()))
+        rustix::fs::linkat(&from, Path::new(file), parent, name, AtFlags::empty()).doing(format_args!(
+            "link {} to {}",
+            path.display(),
+            target.display()
+        ))
     }
 
     fn whiteout(&self, parent: &OwnedFd, hidden: &Path) -> Result<()> {
@@ -185,9 +207,11 @@ impl Target {
         match self.rights {
             Rights::Root => rustix::fs::mknodat(parent, hidden, FileType::CharacterDevice, Mode::empty(), 0),
             Rights::User => {
-                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-                rustix::fs::openat(parent, hidden, flags, Mode::RUSR)
-                    .and_then(|file| rustix::fs::fsetxattr(&file, "user.overlay.whiteout", b"", XattrFlags::empty()))
+                let flags =
+                    OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+                rustix::fs::openat(parent, hidden, flags, Mode::RUSR).and_then(|file| {
+                    rustix::fs::fsetxattr(&file, "user.overlay.whiteout", b"", XattrFlags::empty())
+                })
             }
         }
         .doing(format_args!("hide {}", hidden.display()))
@@ -235,7 +259,8 @@ impl Target {
             if !stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory) {
                 continue;
             }
-            rustix::fs::chmodat(&parent, Path::new(name), self.allowed(*mode), AtFlags::empty()).doing("set a directory's mode")?;
+            rustix::fs::chmodat(&parent, Path::new(name), self.allowed(*mode), AtFlags::empty())
+                .doing("set a directory's mode")?;
             set_time(&parent, Path::new(name), *mtime)?;
         }
         Ok(())
@@ -267,7 +292,8 @@ fn make_directory(parent: &OwnedFd, name: &Path) -> Result<()> {
     match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
         Ok(()) => Ok(()),
         Err(Errno::EXIST) => {
-            let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).doing("look at a directory")?;
+            let stat =
+                rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).doing("look at a directory")?;
             if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
                 return Ok(());
             }
@@ -301,6 +327,11 @@ fn write_file(entry: &mut Entry<'_, impl Read>, parent: &OwnedFd, name: &Path) -
 
 fn set_time(parent: &OwnedFd, name: &Path, seconds: i64) -> Result<()> {
     let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
-    rustix::fs::utimensat(parent.as_fd(), name, &Timestamps { last_access: time, last_modification: time }, AtFlags::SYMLINK_NOFOLLOW)
-        .doing(format_args!("set the time of {}", name.display()))
+    rustix::fs::utimensat(
+        parent.as_fd(),
+        name,
+        &Timestamps { last_access: time, last_modification: time },
+        AtFlags::SYMLINK_NOFOLLOW,
+    )
+    .doing(format_args!("set the time of {}", name.display()))
 }

@@ -31,7 +31,11 @@ impl Reference {
     /// # Errors
     /// `Malformed` where a part breaks the grammar of the OCI distribution specification.
     pub fn parse(text: &str) -> Result<Self> {
-        let malformed = || Error::Malformed(format!("'{text}' is not an image reference such as us-docker.pkg.dev/project/repository/name:tag"));
+        let malformed = || {
+            Error::Malformed(format!(
+                "'{text}' is not an image reference such as us-docker.pkg.dev/project/repository/name:tag"
+            ))
+        };
         let (name, digest) = match text.split_once('@') {
             Some((name, digest)) if is_digest(digest) => (name, Some(digest)),
             Some(_) => return Err(malformed()),
@@ -50,7 +54,8 @@ impl Reference {
             (Some(digest), _) => Pick::Digest(digest.to_owned()),
             (None, tag) => Pick::Tag(tag.unwrap_or("latest").to_owned()),
         };
-        let ok = text.len() <= 512 && is_host(host) && path.split('/').all(is_component) && tag.is_none_or(is_tag);
+        let ok =
+            text.len() <= 512 && is_host(host) && path.split('/').all(is_component) && tag.is_none_or(is_tag);
         if ok { Ok(Reference { host: host.to_owned(), path, pick }) } else { Err(malformed()) }
     }
 }
@@ -66,19 +71,25 @@ impl fmt::Display for Reference {
 
 /// Whether this is `sha256:` and 64 lowercase hexadecimal digits.
 pub(crate) fn is_digest(text: &str) -> bool {
-    text.strip_prefix("sha256:")
-        .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
+    text.strip_prefix("sha256:").is_some_and(|hex| {
+        hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    })
 }
 
 fn is_host(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':')) && !text.starts_with(['.', '-', ':'])
+    !text.is_empty()
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':'))
+        && !text.starts_with(['.', '-', ':'])
 }
 
 fn is_component(text: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
     let edge = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let bytes = text.as_bytes();
-    bytes.iter().all(|b| inner(*b)) && bytes.first().is_some_and(|b| edge(*b)) && bytes.last().is_some_and(|b| edge(*b)) && !text.contains("..")
+    bytes.iter().all(|b| inner(*b))
+        && bytes.first().is_some_and(|b| edge(*b))
+        && bytes.last().is_some_and(|b| edge(*b))
+        && !text.contains("..")
 }
 
 fn is_tag(text: &str) -> bool {
@@ -99,18 +110,34 @@ mod tests {
             ("nginx", "docker.io/library/nginx:latest"),
             ("grafana/loki:2.9", "docker.io/grafana/loki:2.9"),
             ("localhost:5000/app", "localhost:5000/app:latest"),
-            ("us-docker.pkg.dev/cloudrun/container/hello", "us-docker.pkg.dev/cloudrun/container/hello:latest"),
+            (
+                "us-docker.pkg.dev/cloudrun/container/hello",
+                "us-docker.pkg.dev/cloudrun/container/hello:latest",
+            ),
             ("gcr.io/p/app:v1.2-rc_3", "gcr.io/p/app:v1.2-rc_3"),
         ] {
             assert_eq!(Reference::parse(typed).unwrap().to_string(), whole);
         }
         let digest = format!("sha256:{}", "a".repeat(64));
-        assert_eq!(Reference::parse(&format!("gcr.io/p/app:v1@{digest}")).unwrap().pick, Pick::Digest(digest));
+        assert_eq!(
+            Reference::parse(&format!("gcr.io/p/app:v1@{digest}")).unwrap().pick,
+            Pick::Digest(digest)
+        );
     }
 
     #[test]
     fn what_cannot_be_a_reference_is_refused() {
-        for bad in ["", "UPPER/case", "gcr.io/p/app:", "gcr.io/p/../etc", "gcr.io//app", "a@sha256:12", "gcr.io/p/app:x y", "-a.b/c", "gcr.io/p/.hidden"] {
+        for bad in [
+            "",
+            "UPPER/case",
+            "gcr.io/p/app:",
+            "gcr.io/p/../etc",
+            "gcr.io//app",
+            "a@sha256:12",
+            "gcr.io/p/app:x y",
+            "-a.b/c",
+            "gcr.io/p/.hidden",
+        ] {
             assert!(Reference::parse(bad).is_err(), "{bad}");
         }
     }
