@@ -18,6 +18,7 @@ use crate::{
     Doing, Error, Reference, Result,
     blobs::Blobs,
     document::{Document, MAX_DOCUMENT},
+    index::{Index, Pointer},
 };
 
 /// The largest blob of an archive: 10 GiB, Artifact Registry's own limit for a layer is 5 TB, a laptop's is not.
@@ -61,7 +62,9 @@ impl Heap {
         let mut heap = Heap { digests: HashMap::new(), links: HashMap::new() };
         let mut waiting = vec![root.to_owned()];
         while let Some(directory) = waiting.pop() {
-            for entry in fs::read_dir(&directory).doing(format_args!("read {}", directory.display()))?.flatten() {
+            for entry in
+                fs::read_dir(&directory).doing(format_args!("read {}", directory.display()))?.flatten()
+            {
                 let kind = entry.file_type().doing("look at a file")?;
                 if kind.is_dir() {
                     waiting.push(entry.path());
@@ -78,14 +81,19 @@ impl Heap {
     fn of_archive(path: &Path, blobs: &Blobs) -> Result<Self> {
         let mut heap = Heap { digests: HashMap::new(), links: HashMap::new() };
         let file = File::open(path).doing(format_args!("read {}", path.display()))?;
-        let broken = |error: std::io::Error| Error::Malformed(format!("{} is not an archive: {error}", path.display()));
+        let broken = |error: std::io::Error| {
+            Error::Malformed(format!("{} is not an archive: {error}", path.display()))
+        };
         for entry in Archive::new(file).entries().map_err(broken)? {
             let entry = entry.map_err(broken)?;
             let name = entry.path().map_err(broken)?.to_string_lossy().trim_start_matches("./").to_owned();
             match entry.header().entry_type() {
                 EntryType::Regular => heap.add(name, entry, blobs)?,
                 EntryType::Symlink | EntryType::Link => {
-                    let target = entry.link_name().map_err(broken)?.map(|target| target.to_string_lossy().trim_start_matches("../").to_owned());
+                    let target = entry
+                        .link_name()
+                        .map_err(broken)?
+                        .map(|target| target.to_string_lossy().trim_start_matches("../").to_owned());
                     heap.links.extend(target.map(|target| (name, target)));
                 }
                 _ => {}
@@ -105,7 +113,10 @@ impl Heap {
 
     fn digest(&self, name: &str) -> Result<&str> {
         let name = self.links.get(name).map_or(name, String::as_str);
-        self.digests.get(name).map(String::as_str).ok_or_else(|| Error::Malformed(format!("{name} is missing")))
+        self.digests
+            .get(name)
+            .map(String::as_str)
+            .ok_or_else(|| Error::Malformed(format!("{name} is missing")))
     }
 
     fn json<T: for<'de> Deserialize<'de>>(&self, name: &str, blobs: &Blobs) -> Result<T> {
@@ -118,36 +129,15 @@ fn read_json<T: for<'de> Deserialize<'de>>(digest: &str, blobs: &Blobs) -> Resul
         .map_err(|error| Error::Malformed(format!("a document of the image: {error}")))
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Index {
-    manifests: Vec<Pointer>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Pointer {
-    digest: String,
-    #[serde(default)]
-    media_type: String,
-    platform: Option<Platform>,
-    #[serde(default)]
-    annotations: HashMap<String, String>,
-}
-
-#[derive(Deserialize)]
-struct Platform {
-    architecture: String,
-    os: String,
-}
-
 fn oci_layout(heap: &Heap, blobs: &Blobs) -> Result<Found> {
     let index: Index = heap.json("index.json", blobs)?;
     let mut found = Vec::new();
     for pointer in index.manifests {
-        let name = ["io.containerd.image.name", "org.opencontainers.image.ref.name"]
-            .iter()
-            .find_map(|key| Reference::parse(pointer.annotations.get(*key)?).ok().filter(|reference| reference.path.contains('/')));
+        let name = ["io.containerd.image.name", "org.opencontainers.image.ref.name"].iter().find_map(|key| {
+            Reference::parse(pointer.annotations.get(*key)?)
+                .ok()
+                .filter(|reference| reference.path.contains('/'))
+        });
         found.push((name, this_platform(pointer, blobs)?));
     }
     Ok(found)
@@ -158,15 +148,7 @@ fn this_platform(pointer: Pointer, blobs: &Blobs) -> Result<String> {
     if !pointer.media_type.contains("index") && !pointer.media_type.contains("manifest.list") {
         return Ok(pointer.digest);
     }
-    let ours = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-    let inner: Index = read_json(&pointer.digest, blobs)?;
-    let others: Vec<String> = inner.manifests.iter().filter_map(|m| Some(m.platform.as_ref()?.architecture.clone())).collect();
-    inner
-        .manifests
-        .into_iter()
-        .find(|manifest| manifest.platform.as_ref().is_none_or(|p| p.architecture == ours && p.os == "linux"))
-        .map(|manifest| manifest.digest)
-        .ok_or(Error::Architecture(others.join(", "), ours))
+    read_json::<Index>(&pointer.digest, blobs)?.this_platform()
 }
 
 #[derive(Deserialize)]
@@ -183,7 +165,8 @@ fn docker_archive(heap: &Heap, blobs: &Blobs) -> Result<Found> {
     let mut found = Vec::new();
     for image in saved {
         let manifest = manifest_of(&image, heap, blobs)?;
-        let names: Vec<Reference> = image.repo_tags.unwrap_or_default().iter().flat_map(|tag| Reference::parse(tag)).collect();
+        let names: Vec<Reference> =
+            image.repo_tags.unwrap_or_default().iter().flat_map(|tag| Reference::parse(tag)).collect();
         if names.is_empty() {
             found.push((None, manifest.clone()));
         }

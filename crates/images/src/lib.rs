@@ -5,6 +5,8 @@
 //! every instance that has it shares that directory as an overlay's lower layer: starting an instance copies
 //! nothing. A reference such as `us-docker.pkg.dev/p/r/app:v1` is a small file that names a manifest.
 //!
+//! An image that is not here is asked of its registry (`pull`), where that can be reached.
+//!
 //! Everything that comes from outside (archives, manifests, file names inside layers) is untrusted: sizes are
 //! capped, and layers are unpacked through descriptors that cannot leave their directory.
 
@@ -12,12 +14,15 @@ mod archive;
 mod blobs;
 mod document;
 mod hello;
+mod index;
 mod layer;
+mod pull;
 mod reference;
 mod store;
 
 pub use document::{Config, Image};
 pub use hello::{HELLO, serve_if_asked};
+pub use pull::{Credentials, Proxy, Registries};
 pub use reference::Reference;
 pub use store::Images;
 
@@ -28,6 +33,8 @@ use std::fmt;
 pub enum Error {
     /// No image has this reference.
     NotFound(String),
+    /// The reference, and why nobody could be asked for its image: a registry that cannot be reached or that fails.
+    Unreachable(String, String),
     /// The image is for another processor; its architecture and what this machine runs.
     Architecture(String, &'static str),
     /// What came in is not what it claims to be, or not an image at all.
@@ -39,14 +46,18 @@ pub enum Error {
 }
 
 /// The result of anything with images.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::NotFound(reference) => write!(f, "Image '{reference}' not found."),
+            Error::Unreachable(reference, why) => write!(f, "Image '{reference}' not found. {why}"),
             Error::Architecture(theirs, ours) => {
-                write!(f, "the image is built for {theirs}, but this machine runs {ours}; build it with --platform linux/{ours}")
+                write!(
+                    f,
+                    "the image is built for {theirs}, but this machine runs {ours}; build it with --platform linux/{ours}"
+                )
             }
             Error::Malformed(what) => write!(f, "not a valid image: {what}"),
             Error::TooLarge(what) => write!(f, "too large: {what}"),
@@ -56,6 +67,22 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl Error {
+    /// The same again, for another who waited for the same outcome.
+    pub(crate) fn copy(&self) -> Error {
+        match self {
+            Error::NotFound(reference) => Error::NotFound(reference.clone()),
+            Error::Unreachable(reference, why) => Error::Unreachable(reference.clone(), why.clone()),
+            Error::Architecture(theirs, ours) => Error::Architecture(theirs.clone(), ours),
+            Error::Malformed(what) => Error::Malformed(what.clone()),
+            Error::TooLarge(what) => Error::TooLarge(what),
+            Error::Io(doing, error) => {
+                Error::Io(doing.clone(), std::io::Error::new(error.kind(), error.to_string()))
+            }
+        }
+    }
+}
 
 /// Adds what was being done to an error of the disk.
 pub(crate) trait Doing<T> {

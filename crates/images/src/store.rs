@@ -12,27 +12,31 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    Doing, Error, Image, Reference, Result, archive,
+    Doing, Error, Image, Reference, Registries, Result, archive,
     blobs::{Blobs, digest_of, sync_directory},
     document::{Document, MAX_DOCUMENT, Manifest},
     hello,
+    index::Index,
     layer::{self, Rights},
+    pull::Remote,
     reference::Pick,
 };
 
 /// The images on this machine. Cheap to clone; safe to use from several threads.
 #[derive(Clone)]
-pub struct Images(Arc<Inner>);
+pub struct Images(pub(crate) Arc<Inner>);
 
-struct Inner {
+pub(crate) struct Inner {
     /// Held shared, also by other processes, while something is brought in or unpacked.
     lock: PathBuf,
-    blobs: Blobs,
+    pub(crate) blobs: Blobs,
     layers: PathBuf,
     references: PathBuf,
     rights: Rights,
     /// The manifest of the built-in image, once it was made: this program does not change while it runs.
     hello: OnceLock<String>,
+    /// Where to ask for what is not here.
+    pub(crate) remote: Option<Remote>,
 }
 
 /// The content of a reference's file.
@@ -45,7 +49,17 @@ struct Named {
 impl Images {
     /// Opens the store in a directory, making it if needed. What an interrupted import left behind is removed,
     /// unless an import is under way, in whatever process.
+    /// Only what is here is ever found.
     pub fn open(directory: &Path) -> Result<Self> {
+        Self::open_in(directory, None)
+    }
+
+    /// The same, but [`find`](Images::find) asks registries for what is not here.
+    pub fn open_with(directory: &Path, registries: Registries) -> Result<Self> {
+        Self::open_in(directory, Some(Remote::new(registries)))
+    }
+
+    fn open_in(directory: &Path, remote: Option<Remote>) -> Result<Self> {
         let (layers, references) = (directory.join("layers"), directory.join("references"));
         for part in [&layers, &references] {
             fs::create_dir_all(part).doing(format_args!("make {}", part.display()))?;
@@ -57,11 +71,19 @@ impl Images {
             remove_unfinished(&layers)?;
         }
         let rights = Rights::of_this_process();
-        Ok(Images(Arc::new(Inner { lock, blobs, layers, references, rights, hello: OnceLock::new() })))
+        Ok(Images(Arc::new(Inner {
+            lock,
+            blobs,
+            layers,
+            references,
+            rights,
+            hello: OnceLock::new(),
+            remote,
+        })))
     }
 
     /// Keeps what is unfinished from being taken for left behind, until what is returned is dropped.
-    fn hold(&self) -> Result<File> {
+    pub(crate) fn hold(&self) -> Result<File> {
         let file = open_lock(&self.0.lock)?;
         flock(&file, FlockOperation::LockShared).doing("lock the images")?;
         Ok(file)
@@ -117,7 +139,10 @@ impl Images {
         let text = serde_json::to_vec(&named).doing("write a reference")?;
         let mut staged = tempfile::NamedTempFile::new_in(&self.0.references).doing("write a reference")?;
         staged.write_all(&text).and_then(|()| staged.as_file().sync_all()).doing("write a reference")?;
-        staged.persist(self.reference_path(reference)).map_err(|error| error.error).doing("write a reference")?;
+        staged
+            .persist(self.reference_path(reference))
+            .map_err(|error| error.error)
+            .doing("write a reference")?;
         sync_directory(&self.0.references)
     }
 
@@ -125,11 +150,35 @@ impl Images {
     pub fn list(&self) -> Result<Vec<(String, String)>> {
         let mut found = Vec::new();
         for file in fs::read_dir(&self.0.references).doing("list images")?.flatten() {
-            let named = fs::read(file.path()).ok().and_then(|bytes| serde_json::from_slice::<Named>(&bytes).ok());
+            let named =
+                fs::read(file.path()).ok().and_then(|bytes| serde_json::from_slice::<Named>(&bytes).ok());
             found.extend(named.map(|named| (named.reference, named.manifest)));
         }
         found.sort();
         Ok(found)
+    }
+
+    /// The digest that a reference names here, if the whole image behind it is here too.
+    pub(crate) fn known(&self, reference: &Reference) -> Result<Option<String>> {
+        Ok(self.manifest_of(reference)?.filter(|digest| self.is_whole(digest)))
+    }
+
+    fn is_whole(&self, digest: &str) -> bool {
+        let blobs = &self.0.blobs;
+        self.manifest(digest).is_ok_and(|(_, manifest)| {
+            blobs.has(&manifest.config) && manifest.layers.iter().all(|layer| blobs.has(&layer.digest))
+        })
+    }
+
+    /// The manifest behind a digest, and its own digest where an index leads to it.
+    fn manifest(&self, digest: &str) -> Result<(String, Manifest)> {
+        let bytes = self.0.blobs.read_small(digest, MAX_DOCUMENT)?;
+        let Some(index) = Index::parse(&bytes) else {
+            return Ok((digest.to_owned(), Manifest::parse(&bytes)?));
+        };
+        let chosen = index.this_platform()?;
+        let manifest = Manifest::parse(&self.0.blobs.read_small(&chosen, MAX_DOCUMENT)?)?;
+        Ok((chosen, manifest))
     }
 
     fn manifest_of(&self, reference: &Reference) -> Result<Option<String>> {
@@ -152,17 +201,20 @@ impl Images {
     }
 
     /// Makes every layer of an image a directory, and tells how the image is run.
-    fn unpack(&self, manifest_digest: &str) -> Result<Image> {
-        let blobs = &self.0.blobs;
-        let manifest = Manifest::parse(&blobs.read_small(manifest_digest, MAX_DOCUMENT)?)?;
-        let document = Document::parse(&blobs.read_small(&manifest.config, MAX_DOCUMENT)?)?;
+    pub(crate) fn unpack(&self, digest: &str) -> Result<Image> {
+        let (digest, manifest) = self.manifest(digest)?;
+        let document = Document::parse(&self.0.blobs.read_small(&manifest.config, MAX_DOCUMENT)?)?;
         document.check_architecture()?;
         if document.diff_ids.len() != manifest.layers.len() {
             return Err(Error::Malformed("its configuration and its manifest name different layers".into()));
         }
-        let layers = manifest.layers.iter().zip(&document.diff_ids).map(|(layer, diff_id)| self.layer(&layer.digest, diff_id));
+        let layers = manifest
+            .layers
+            .iter()
+            .zip(&document.diff_ids)
+            .map(|(layer, diff_id)| self.layer(&layer.digest, diff_id));
         Ok(Image {
-            digest: manifest_digest.to_owned(),
+            digest,
             layers: layers.collect::<Result<_>>()?,
             size: manifest.layers.iter().map(|layer| layer.size).sum(),
             config: document.config,
@@ -177,7 +229,8 @@ impl Images {
         if place.exists() {
             return Ok(place);
         }
-        let staged = tempfile::Builder::new().prefix(STAGED).tempdir_in(&self.0.layers).doing("unpack a layer")?;
+        let staged =
+            tempfile::Builder::new().prefix(STAGED).tempdir_in(&self.0.layers).doing("unpack a layer")?;
         let real = layer::unpack(self.0.blobs.open_blob(blob)?, staged.path(), self.0.rights)?;
         if real != diff_id {
             return Err(Error::Malformed(format!("a layer that should be {diff_id} is {real}")));
@@ -198,11 +251,7 @@ impl Images {
 const STAGED: &str = ".unfinished-";
 
 fn open_lock(path: &Path) -> Result<File> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(path)
-        .doing(format_args!("open {}", path.display()))
+    OpenOptions::new().append(true).create(true).open(path).doing(format_args!("open {}", path.display()))
 }
 
 fn remove_unfinished(layers: &Path) -> Result<()> {

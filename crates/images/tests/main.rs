@@ -1,5 +1,8 @@
 //! Images come in, whole and verified, or not at all.
 
+mod pull;
+mod registry;
+
 use std::{
     fs,
     io::Write,
@@ -82,7 +85,11 @@ fn layout(layers: &[Vec<u8>], architecture: &str, name: &str) -> TempDir {
     let mut pointer = put(manifest.to_string().as_bytes(), "application/vnd.oci.image.manifest.v1+json");
     pointer["annotations"] = json!({ "org.opencontainers.image.ref.name": name });
     fs::write(directory.path().join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
-    fs::write(directory.path().join("index.json"), json!({ "schemaVersion": 2, "manifests": [pointer] }).to_string()).unwrap();
+    fs::write(
+        directory.path().join("index.json"),
+        json!({ "schemaVersion": 2, "manifests": [pointer] }).to_string(),
+    )
+    .unwrap();
     directory
 }
 
@@ -105,12 +112,18 @@ fn import(layers: &[Vec<u8>]) -> (TempDir, images::Result<Vec<PathBuf>>) {
 #[test]
 fn an_oci_layout_comes_in_and_is_found_by_name_and_by_digest() {
     let (directory, images) = store();
-    let layers = [layer(&[Item::Dir("bin"), Item::File("bin/app", "v1")]), layer(&[Item::File("srv/readme", "hello")])];
+    let layers = [
+        layer(&[Item::Dir("bin"), Item::File("bin/app", "v1")]),
+        layer(&[Item::File("srv/readme", "hello")]),
+    ];
     let layout = layout(&layers, ARCH, NAME);
     assert_eq!(images.import(layout.path(), None).unwrap(), [Reference::parse(NAME).unwrap()]);
 
     let image = images.resolve(NAME).unwrap();
-    assert_eq!((image.config.entrypoint, image.config.command), (vec!["/app".to_owned()], vec!["--serve".to_owned()]));
+    assert_eq!(
+        (image.config.entrypoint, image.config.command),
+        (vec!["/app".to_owned()], vec!["--serve".to_owned()])
+    );
     assert_eq!((image.config.user.as_str(), image.config.working_dir.as_str()), ("1000", "/srv"));
     assert_eq!(fs::read_to_string(image.layers[0].join("bin/app")).unwrap(), "v1");
     assert_eq!(fs::read_to_string(image.layers[1].join("srv/readme")).unwrap(), "hello");
@@ -135,7 +148,9 @@ fn what_docker_save_wrote_comes_in_too() {
     .to_string();
     let manifest = json!([{ "Config": "c.json", "RepoTags": ["gcr.io/fog/app:v2", "gcr.io/fog/app:latest"], "Layers": ["l/layer.tar"] }]).to_string();
     let mut archive = tar::Builder::new(tempfile::NamedTempFile::new().unwrap());
-    for (name, content) in [("c.json", config.as_bytes()), ("manifest.json", manifest.as_bytes()), ("l/layer.tar", &bottom)] {
+    for (name, content) in
+        [("c.json", config.as_bytes()), ("manifest.json", manifest.as_bytes()), ("l/layer.tar", &bottom)]
+    {
         let mut header = tar::Header::new_gnu();
         header.set_size(content.len() as u64);
         header.set_mode(0o644);
@@ -155,7 +170,12 @@ fn deletions_become_what_overlayfs_understands() {
     }
     let (_directory, layers) = import(&[
         layer(&[Item::File("etc/old", "1"), Item::File("var/a", "1")]),
-        layer(&[Item::File("etc/.wh.old", ""), Item::Dir("var"), Item::File("var/.wh..wh..opq", ""), Item::File("var/b", "2")]),
+        layer(&[
+            Item::File("etc/.wh.old", ""),
+            Item::Dir("var"),
+            Item::File("var/.wh..wh..opq", ""),
+            Item::File("var/b", "2"),
+        ]),
     ]);
     let upper = layers.unwrap().remove(1);
     let whiteout = upper.join("etc/old").symlink_metadata().unwrap();
@@ -178,8 +198,14 @@ fn a_layer_cannot_reach_out_of_its_directory() {
         ("dots", layer(&[Item::File(&up, "evil")])),
         ("an absolute path", layer(&[Item::File(target, "evil")])),
         ("through a link", layer(&[Item::Link("door", out), Item::File("door/planted", "evil")])),
-        ("through a relative link", layer(&[Item::Link("door", &format!("{deep}{out}")), Item::File("door/planted", "evil")])),
-        ("through a chain", layer(&[Item::Link("a", "b"), Item::Link("b", out), Item::File("a/planted", "evil")])),
+        (
+            "through a relative link",
+            layer(&[Item::Link("door", &format!("{deep}{out}")), Item::File("door/planted", "evil")]),
+        ),
+        (
+            "through a chain",
+            layer(&[Item::Link("a", "b"), Item::Link("b", out), Item::File("a/planted", "evil")]),
+        ),
         ("over a link", layer(&[Item::Link("planted", target), Item::File("planted", "evil")])),
         ("a whiteout with dots", layer(&[Item::File(".wh...", "")])),
         ("opaque through a link", layer(&[Item::Link("door", out), Item::File("door/.wh..wh..opq", "")])),
@@ -196,7 +222,9 @@ fn a_layer_cannot_reach_out_of_its_directory() {
         ("a hard link with dots", layer(&[Item::Hard("copy", &up)])),
     ] {
         let (_directory, outcome) = import(&[attack]);
-        let exposed = outcome.is_ok_and(|layers| fs::read_to_string(layers[0].join("copy")).is_ok_and(|text| text == "precious"));
+        let exposed = outcome.is_ok_and(|layers| {
+            fs::read_to_string(layers[0].join("copy")).is_ok_and(|text| text == "precious")
+        });
         assert!(!exposed && fs::read_to_string(target).unwrap() == "precious", "{name}");
     }
 }
