@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `cli` | the commands of `haar` itself, and what they say when something is wrong |
 //! | `gcloud` | gcloud, unmodified |
+//! | `logs` | what services and clients write, and finding it |
 //! | `python` | Google's Python libraries, over gRPC and REST |
 //! | `run` | services: deployed, called, refused, killed |
 //! | `bad_input` | what a careless or hostile client sends |
@@ -12,6 +13,7 @@
 mod bad_input;
 mod cli;
 mod gcloud;
+mod logs;
 mod python;
 mod run;
 mod survival;

@@ -26,6 +26,7 @@ enum Command {
     Env(commands::env::Env),
     Api(commands::api::Api),
     Images(commands::images::Images),
+    Logs(commands::logs::Logs),
     Reset(commands::reset::Reset),
 }
 
@@ -41,6 +42,7 @@ impl Haar {
             Command::Env(args) => args.run(&data),
             Command::Api(args) => args.run(&data),
             Command::Images(args) => args.run(&data),
+            Command::Logs(args) => args.run(&data),
             Command::Reset(args) => args.run(&data),
         }
     }

@@ -25,6 +25,11 @@ enum What {
         #[arg(long, value_name = "REFERENCE")]
         name: Option<String>,
     },
+    /// Bring in an image from its registry
+    Pull {
+        /// Its reference, such as docker.io/library/nginx:latest
+        reference: String,
+    },
     /// List what is there
     List {
         /// As JSON, for scripts
@@ -39,6 +44,7 @@ impl Images {
             images::Images::open(&data.make("images")?).map_err(|error| Trouble::new(error.to_string()))?;
         match self.what {
             What::Import { path, name } => import(&images, &path, name.as_deref()),
+            What::Pull { reference } => pull(&images, &reference),
             What::List { json } => list(&images, json),
         }
     }
@@ -51,6 +57,18 @@ fn import(images: &images::Images, path: &std::path::Path, name: Option<&str>) -
             .next("give an OCI layout, or an archive made with: docker save IMAGE > image.tar")
     })?;
     report::print(imported.iter().map(|reference| format!("{reference}\n")).collect::<String>())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn pull(images: &images::Images, reference: &str) -> Result<ExitCode> {
+    let reference = Reference::parse(reference).map_err(|error| Trouble::new(error.to_string()))?.to_string();
+    let registries = images::Registries::from_variables(|name| std::env::var(name).ok())
+        .map_err(|why| Trouble::new(why).next("correct that variable, or unset it"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().doing("start")?;
+    runtime
+        .block_on(images.pull(&reference, &registries))
+        .map_err(|error| Trouble::new(error.to_string()))?;
+    report::print(format!("{reference}\n"))?;
     Ok(ExitCode::SUCCESS)
 }
 

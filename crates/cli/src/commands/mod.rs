@@ -5,6 +5,7 @@ pub mod down;
 pub mod env;
 pub mod exec;
 pub mod images;
+pub mod logs;
 pub mod reset;
 pub mod status;
 pub mod up;

@@ -1,6 +1,7 @@
 use std::{
     net::{SocketAddr, TcpListener},
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::{Args, ValueEnum};
@@ -27,6 +28,9 @@ pub struct Up {
     /// Who calls without credentials on the plain port: the owner, or nobody
     #[arg(long, value_enum, default_value_t = Anonymous::Owner)]
     anonymous: Anonymous,
+    /// How many seconds a service keeps its last instance after its last request
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    idle_after: u32,
     /// Whether a project that nobody created exists on first use
     #[arg(long, value_enum, default_value_t = Projects::Open)]
     projects: Projects,
@@ -73,6 +77,7 @@ impl Up {
             data: data.clone(),
             project: self.project,
             anonymous_is_owner: matches!(self.anonymous, Anonymous::Owner),
+            idle_after: Duration::from_secs(self.idle_after.into()),
             strict_projects: matches!(self.projects, Projects::Strict),
             supervisor: supervised
                 .then(|| rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get())),

@@ -1,34 +1,26 @@
 //! Where one part's words meet another's: small types that implement the port of one crate with another crate.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{net::SocketAddr, sync::Arc};
 
 use gateway::{Body, Instance};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use ingress::{Batch, FromWorkload, Ingress, Invokers, RequestLog, ServiceRoute, Verdict};
+use ingress::{Batch, FromWorkload, Ingress, Invokers, RequestLog, RequestRecord, ServiceRoute, Verdict};
 use kernel::{
     BoxFuture, Error, Resource, Result,
     call::RequestInfo,
-    ports::{Authority, Identity, Image, LogSource, LogStream, Logs},
+    ports::{Authority, Identity, Image, LogSource},
 };
 
-/// The images on this machine.
+use logging::{Logging, RequestEntry};
+
+/// The images on this machine, and those of registries that can be reached.
 pub struct LocalImages(pub images::Images);
 
 impl kernel::ports::Images for LocalImages {
     fn resolve<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Image>> {
-        let (images, reference) = (self.0.clone(), reference.to_owned());
-        Box::pin(async move {
-            let found = tokio::task::spawn_blocking(move || images.resolve(&reference))
-                .await
-                .map_err(Error::internal)?;
-            found.map(plain_image).map_err(image_error)
-        })
+        Box::pin(async move { self.0.find(reference).await.map(plain_image).map_err(image_error) })
     }
 }
 
@@ -47,6 +39,10 @@ fn plain_image(image: images::Image) -> Image {
 fn image_error(error: images::Error) -> Error {
     match error {
         images::Error::NotFound(_) => Error::not_found(error.to_string()),
+        images::Error::Unreachable(..) => {
+            tracing::warn!(target: "images", "{error}");
+            Error::not_found(error.to_string())
+        }
         images::Error::Io(..) => Error::internal(error),
         _ => Error::invalid(error.to_string()),
     }
@@ -97,49 +93,39 @@ impl gateway::Site for Services {
     }
 }
 
-/// How many lines of a revision are remembered.
-const REMEMBERED: usize = 100;
+/// The request log: what the ingress records becomes entries of Cloud Logging.
+pub struct Requests(pub Arc<Logging>);
 
-/// What workloads write: to haar's own log, with the last lines kept for error messages.
-#[derive(Default)]
-pub struct Output {
-    last: Mutex<HashMap<RevisionKey, VecDeque<String>>>,
-}
-
-/// Project, region and revision: a revision's name alone may be used in several projects, and none must read
-/// what the other's wrote.
-type RevisionKey = [Arc<str>; 3];
-
-fn key(source: &LogSource) -> RevisionKey {
-    [source.project.clone(), source.region.clone(), source.revision.clone()]
-}
-
-impl Logs for Output {
-    fn line(&self, source: &LogSource, stream: LogStream, line: &str) {
-        tracing::info!(target: "workload", revision = &*source.revision, stream = ?stream, "{line}");
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let lines = last.entry(key(source)).or_default();
-        if lines.len() == REMEMBERED {
-            lines.pop_front();
-        }
-        lines.push_back(line.to_owned());
-    }
-
-    fn tail(&self, source: &LogSource, lines: usize) -> Vec<String> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(all) = last.get(&key(source)) else { return Vec::new() };
-        all.iter().skip(all.len().saturating_sub(lines)).cloned().collect()
-    }
-}
-
-impl RequestLog for Output {
+impl RequestLog for Requests {
     fn write<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, ()> {
-        if tracing::enabled!(target: "request", tracing::Level::INFO) {
-            for record in batch.iter() {
-                let micros = record.latency.as_micros();
-                tracing::info!(target: "request", service = record.service, revision = record.revision, status = record.status, micros, "{} {}", record.method, record.url);
-            }
-        }
+        batch.iter().for_each(|record| self.0.request(entry(record)));
         Box::pin(std::future::ready(()))
+    }
+}
+
+fn entry(record: RequestRecord<'_>) -> RequestEntry {
+    RequestEntry {
+        source: LogSource {
+            project: record.project.into(),
+            region: record.region.into(),
+            service: record.service.into(),
+            revision: record.revision.into(),
+            instance: record.instance.into(),
+        },
+        time: record.time,
+        latency: record.latency,
+        method: record.method.to_owned(),
+        url: record.url.to_owned(),
+        protocol: record.protocol.to_owned(),
+        status: record.status,
+        request_size: record.request_size,
+        response_size: record.response_size,
+        user_agent: record.user_agent.to_owned(),
+        referer: record.referer.to_owned(),
+        remote_ip: record.remote_ip.to_string(),
+        trace: record.trace.to_owned(),
+        span: format!("{:016x}", record.span),
+        sampled: record.sampled,
+        message: record.message.to_owned(),
     }
 }

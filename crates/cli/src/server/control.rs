@@ -55,7 +55,7 @@ impl Site for Control {
         let (parts, about) = (self.parts.clone(), self.about.clone());
         Box::pin(async move {
             let outcome = match (request.method().clone(), request.uri().path()) {
-                (Method::GET, "/_haar/status") => Ok(status(&parts, about)),
+                (Method::GET, "/_haar/status") => Ok(status(&parts, about).await),
                 (Method::POST, "/_haar/credentials") => credentials(&parts, request).await,
                 _ => Err((StatusCode::NOT_FOUND, "there is no such control call".into())),
             };
@@ -74,7 +74,8 @@ impl Control {
 
 type Outcome = std::result::Result<Value, (StatusCode, String)>;
 
-fn status(parts: &Parts, mut about: Value) -> Value {
+async fn status(parts: &Parts, mut about: Value) -> Value {
+    about["level"] = parts.instances.level().await.into();
     about["services"] = parts.services();
     about
 }

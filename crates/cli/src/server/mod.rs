@@ -5,6 +5,7 @@
 
 mod adapters;
 mod control;
+mod instances;
 pub mod listener;
 mod oauth;
 mod operations;
@@ -21,15 +22,14 @@ use gateway::{Anonymous, Ca, Gateway, Hosts, Listener, Upstream};
 use iam::{Iam, Owner};
 use ingress::Ingress;
 use kernel::{clock::Clock, operations::Operations, ports, store::Store};
+use logging::Logging;
 use projects::Projects;
-use run::{
-    Fleet, Run,
-    local::{LocalConfig, LocalRuntime},
-};
+use run::{Fleet, Run};
 use secrets::Secrets;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
+use instances::Instances;
 use workloads::Workloads;
 
 use crate::{
@@ -40,12 +40,6 @@ use crate::{
 /// How long calls that are under way may still take when haar is told to stop.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// How many instances are prepared before they are asked for: what a first request waits for least.
-const WARM_INSTANCES: usize = 2;
-
-/// Where instances find the certificates that Java trusts: it looks at none of the usual bundles.
-const JAVA_STORE: &str = "/etc/haar/truststore.p12";
-
 /// What haar is started with, settled.
 pub struct Settings {
     /// Where state is kept.
@@ -54,6 +48,8 @@ pub struct Settings {
     pub project: String,
     /// Whether a caller without credentials on the plain port is the owner.
     pub anonymous_is_owner: bool,
+    /// How long a service keeps its last instance after its last request.
+    pub idle_after: Duration,
     /// Whether only projects that were created exist.
     pub strict_projects: bool,
     /// The process that restarts this one.
@@ -65,12 +61,13 @@ pub struct Parts {
     pub(crate) iam: Arc<Iam>,
     projects: Arc<Projects>,
     secrets: Arc<Secrets>,
+    logging: Arc<Logging>,
     run: Arc<Run>,
     fleet: Arc<Fleet>,
     ingress: Arc<Ingress>,
     workloads: Arc<Workloads>,
     operations: Operations,
-    level: String,
+    instances: Instances,
 }
 
 /// Serves until told to stop. `ready` is called when the first call would be answered.
@@ -130,13 +127,15 @@ impl Parts {
             .map_err(trouble)?;
         projects.ensure(&settings.project).await.map_err(trouble)?;
 
-        let output = Arc::new(adapters::Output::default());
+        let logging = Logging::open(&data.make("logs")?, clock.clone(), projects.clone()).map_err(trouble)?;
         let workloads = Arc::new(Workloads::default());
-        let runtime = local_runtime(settings, ca, public_port, &workloads, output.clone())?;
-        let level = runtime.host().sentence.clone();
-        let fleet = Fleet::new(Arc::new(runtime));
-        let images =
-            images::Images::open(&data.make("images")?).map_err(|error| Trouble::new(error.to_string()))?;
+        let instances =
+            Instances::prepare(data, ca.pem().to_owned(), public_port, workloads.clone(), logging.clone());
+        let fleet = Fleet::new(Arc::new(instances.clone()));
+        let registries = images::Registries::from_variables(|name| std::env::var(name).ok())
+            .map_err(|why| Trouble::new(why).next("correct that variable, or unset it"))?;
+        let images = images::Images::open_with(&data.make("images")?, registries)
+            .map_err(|error| Trouble::new(error.to_string()))?;
         let ports = run::Ports {
             store,
             clock: clock.clone(),
@@ -146,13 +145,15 @@ impl Parts {
             identity: iam.clone(),
             secrets: secrets.clone(),
             images: Arc::new(adapters::LocalImages(images)),
-            logs: output.clone(),
+            logs: logging.clone(),
             public_port,
         };
         let run = Run::open(ports, fleet.clone(), operations.clone()).await.map_err(trouble)?;
+        run.keep_idle(settings.idle_after);
+        let requests = Arc::new(adapters::Requests(logging.clone()));
         let callers = Arc::new(adapters::Callers { identity: iam.clone(), authority: iam.clone() });
-        let ingress = Ingress::new(ingress::Config::default(), fleet.clone(), output, callers, clock);
-        Ok(Parts { iam, projects, secrets, run, fleet, ingress, workloads, operations, level })
+        let ingress = Ingress::new(ingress::Config::default(), fleet.clone(), requests, callers, clock);
+        Ok(Parts { iam, projects, secrets, logging, run, fleet, ingress, workloads, operations, instances })
     }
 
     /// What `haar status` lists.
@@ -185,40 +186,6 @@ fn owner(data: &DataDir) -> Result<Owner> {
     Ok(Owner::named(login.trim()))
 }
 
-/// What runs instances here.
-fn local_runtime(
-    settings: &Settings,
-    ca: &Ca,
-    public_port: u16,
-    workloads: &Arc<Workloads>,
-    logs: Arc<adapters::Output>,
-) -> Result<Arc<LocalRuntime>> {
-    let bundle = gateway::bundle(ca.pem(), &[]).doing("put the trusted certificates together")?;
-    let java_options =
-        format!("-Djavax.net.ssl.trustStore={JAVA_STORE} -Djavax.net.ssl.trustStoreType=PKCS12");
-    let config = LocalConfig {
-        directory: settings.data.make("instances")?,
-        data_id: data_id(&settings.data),
-        files: vec![(JAVA_STORE.into(), gateway::java_store(&bundle))],
-        bundle: bundle.into_bytes(),
-        env: vec![("JAVA_TOOL_OPTIONS".into(), java_options)],
-        plain_env: Vec::new(),
-        isolation: Default::default(),
-        public_port,
-        warm: WARM_INSTANCES,
-    };
-    LocalRuntime::open(config, Arc::new(workloads::Doors(workloads.clone())), logs)
-        .doing("prepare for instances")
-}
-
-/// A short name for a data directory: what control groups carry, so that several haars run side by side.
-fn data_id(data: &DataDir) -> String {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    data.path().hash(&mut hasher);
-    format!("{:016x}", hasher.finish())
-}
-
 /// Puts the products behind the port.
 fn join(
     settings: &Settings,
@@ -236,7 +203,6 @@ fn join(
         "listen": running.listen.to_string(),
         "version": running.version,
         "project": running.project,
-        "level": parts.level,
         "data": settings.data.path(),
         "log": settings.data.join("haar.log"),
     });
@@ -257,6 +223,7 @@ fn join(
         .methods(secrets::methods(parts.secrets.clone()))
         .methods(parts.iam.methods())
         .methods(projects::methods(parts.projects.clone()))
+        .methods(logging::methods(parts.logging.clone()))
         .methods(run::methods(parts.run.clone()))
         .methods(operations::methods(parts.operations.clone()));
     for host in workloads::METADATA_HOSTS {

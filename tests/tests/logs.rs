@@ -1,0 +1,47 @@
+//! Cloud Logging: what services and clients write, found with gcloud, Python's library and `haar logs`.
+
+use tests::{Haar, client_program, have, python, skipped};
+
+const DEPLOY: &str = "run deploy hello --image us-docker.pkg.dev/cloudrun/container/hello --region us-central1 --allow-unauthenticated";
+
+#[test]
+fn what_a_service_writes_is_found() {
+    if !have("gcloud") {
+        return;
+    }
+    let haar = Haar::start();
+    if !haar.status()["level"].as_str().is_some_and(|level| level.starts_with("Instances have namespaces")) {
+        return skipped("what instances need");
+    }
+    haar.gcloud(DEPLOY).succeeds();
+    let host =
+        haar.status()["services"][0]["url"].as_str().expect("a URL").trim_start_matches("http://").to_owned();
+    assert!(tests::fetch(&haar, &host, "/").contains("It is running"));
+
+    let query = |filter: &str, format: &str| {
+        haar.exec(&["gcloud", "logging", "read", filter, &format!("--format={format}")])
+    };
+    let said = query(
+        "resource.type=cloud_run_revision AND resource.labels.service_name=hello",
+        "value(textPayload)",
+    );
+    assert!(said.succeeds().stdout.contains("listening on port 8080"));
+    let asked = query(
+        "httpRequest.status=200 AND resource.labels.service_name=\"hello\"",
+        "value(httpRequest.requestUrl)",
+    );
+    assert!(asked.succeeds().stdout.contains(&host));
+    assert_eq!(query("severity>=ERROR", "value(textPayload)").succeeds().stdout.trim(), "");
+    query("severity>=(", "json").fails_saying("Unparseable filter");
+
+    let shown = haar.cli(&["logs", "hello"]).succeeds().stdout;
+    assert!(shown.contains("listening on port 8080") && shown.contains("GET"), "{shown}");
+}
+
+#[test]
+fn pythons_library_writes_and_finds() {
+    let Some(python) = python() else { return skipped("Python's google-cloud-logging") };
+    let haar = Haar::start();
+    let ran = haar.exec(&[&python.to_string_lossy(), &client_program("python/logs.py")]).succeeds();
+    assert_eq!(ran.stdout.lines().last(), Some("all as on Google"), "{ran:?}");
+}
