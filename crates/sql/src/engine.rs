@@ -83,6 +83,7 @@ impl Sql {
 
     /// Stops every server in order; they stay stopped until Cloud SQL is opened again.
     pub async fn shut_down(&self) {
+        self.host.close();
         let running: Vec<Held<InstanceRecord>> =
             self.instances.mirror().list().into_iter().map(|(_, held)| held).collect();
         let mut stopping = tokio::task::JoinSet::new();

@@ -13,7 +13,7 @@ use kernel::{Code, ports::Databases};
 
 use crate::world::{P, World, connect, newest};
 
-fn instance(id: &str, major: u32) -> DatabaseInstance {
+pub(crate) fn instance(id: &str, major: u32) -> DatabaseInstance {
     let version = SqlDatabaseVersion::from_str_name(&format!("POSTGRES_{major}")).unwrap();
     let tier = if major < 16 { "db-f1-micro" } else { "db-perf-optimized-N-2" };
     DatabaseInstance {
@@ -75,7 +75,7 @@ async fn databases_and_users_can_be_used(world: &World) {
     let client = connect(&socket, "django", "it's \"secret\"", "app").await.unwrap();
     client.batch_execute("CREATE TABLE rows (n int); INSERT INTO rows VALUES (7)").await.unwrap();
     assert_eq!(client.query_one("SELECT n FROM rows", &[]).await.unwrap().get::<_, i32>(0), 7);
-    let wrong = connect(&socket, "django", "wrong", "app").await.err().expect("a refusal");
+    let wrong = connect(&socket, "django", "wrong", "app").await.expect_err("a refusal");
     assert_eq!(wrong.code().unwrap().code(), "28P01", "invalid_password");
     connect(&socket, "postgres", "root secret", "postgres").await.unwrap();
     assert!(connect(&socket, "cloudsqladmin", "root secret", "postgres").await.is_err());

@@ -43,8 +43,13 @@ impl World {
         World::open(tempfile::Builder::new().prefix("sql").tempdir_in("/tmp").unwrap()).await
     }
 
-    async fn open(dir: TempDir) -> World {
-        let store: Arc<dyn Store> = Arc::new(Embedded::open(&dir.path().join("store")).unwrap());
+    /// Leaves everything where it stands, and gives the directory. What runs ends with its runtime.
+    pub(crate) fn abandon(self) -> TempDir {
+        self.dir
+    }
+
+    pub(crate) async fn open(dir: TempDir) -> World {
+        let store = opened(&dir.path().join("store")).await;
         let clock = Clock::system();
         let operations = Operations::open(store.clone(), clock.clone()).await.unwrap();
         let config = Config {
@@ -179,6 +184,18 @@ impl World {
     /// How many clusters lie on the disk.
     pub(crate) fn clusters(&self) -> usize {
         std::fs::read_dir(self.dir.path().join("sql")).unwrap().count()
+    }
+}
+
+/// The store, once whoever had it open has let go of it.
+async fn opened(path: &Path) -> Arc<dyn Store> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        match Embedded::open(path) {
+            Ok(store) => return Arc::new(store),
+            Err(error) => assert!(tokio::time::Instant::now() < deadline, "{error:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

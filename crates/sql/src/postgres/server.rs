@@ -4,7 +4,10 @@
 //! it again unless it was stopped on purpose; when the last handle is dropped, the task ends and the server stays.
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -36,12 +39,14 @@ pub(crate) struct Host {
     pub(crate) run_as: RunAs,
     /// The servers that were started.
     pub(crate) remembered: Collection<ServerRecord>,
+    /// Whether all is being stopped: from then on nothing is started.
+    closing: AtomicBool,
 }
 
 impl Host {
     /// Settles who servers run as, on this machine.
     pub(crate) fn new(config: Config, remembered: Collection<ServerRecord>) -> Host {
-        Host { config, run_as: RunAs::settle(), remembered }
+        Host { config, run_as: RunAs::settle(), remembered, closing: AtomicBool::new(false) }
     }
 
     /// Makes the directory above the clusters, and lets PostgreSQL's user pass through.
@@ -52,6 +57,11 @@ impl Host {
             self.run_as.let_through(path)?;
         }
         Ok(())
+    }
+
+    /// From now on no server is started; whoever is starting one ends with that first.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::SeqCst);
     }
 
     async fn remember(&self, uid: &str, process: Process) -> Result<()> {
@@ -186,6 +196,9 @@ impl Server {
     }
 
     async fn begin(&self, flags: &[(String, String)]) -> Result<Process> {
+        if self.host.closing.load(Ordering::SeqCst) {
+            return Err(Error::unavailable("Everything is being stopped."));
+        }
         let postgres = find::find(&self.host.config, self.major).await?;
         self.host.prepare()?;
         self.cluster.configure(flags)?;
