@@ -193,7 +193,7 @@ impl Images {
         let outcome = remote.join(reference);
         let told = outcome.get_or_init(|| self.pull(typed, &remote.registries)).await;
         remote.part(reference, &outcome);
-        told.as_ref().map(|()| ()).map_err(Error::copy)
+        told.as_ref().map_err(Error::copy).copied()
     }
 
     async fn bring_in(&self, reference: &Reference, registries: &Registries) -> Result<(), Failure> {

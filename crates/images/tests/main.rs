@@ -1,5 +1,7 @@
 //! Images come in, whole and verified, or not at all.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 mod pull;
 mod registry;
 
@@ -181,7 +183,7 @@ fn deletions_become_what_overlayfs_understands() {
     let whiteout = upper.join("etc/old").symlink_metadata().unwrap();
     assert!(whiteout.file_type().is_char_device() && whiteout.rdev() == 0);
     let mut value = [0; 4];
-    let read = rustix::fs::getxattr(&upper.join("var"), "user.overlay.opaque", &mut value[..]).unwrap();
+    let read = rustix::fs::getxattr(upper.join("var"), "user.overlay.opaque", &mut value[..]).unwrap();
     assert_eq!(&value[..read], b"y");
     assert!(upper.join("var/b").exists());
 }
@@ -315,7 +317,7 @@ proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..4096), gzip in any::<bool>()) {
         let bytes = if gzip { [b"\x1f\x8b\x08\x00".as_slice(), &bytes].concat() } else { bytes };
-        let _ = import(&[bytes.clone()]);
+        let _ = import(std::slice::from_ref(&bytes));
         let (_directory, images) = store();
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), &bytes).unwrap();

@@ -132,22 +132,10 @@ impl Registry {
             return full(status, Bytes::new());
         }
         if path.starts_with("/token?") {
-            let known = shelf.user.is_none_or(|user| authorization.as_deref() == Some(user));
-            let asked =
-                path.contains("scope=repository:fog/app:pull") && path.contains("service=fog%20registry");
-            return match known && asked {
-                true => full(StatusCode::OK, r#"{"token":"t0ken"}"#.into()),
-                false => full(StatusCode::UNAUTHORIZED, Bytes::new()),
-            };
+            return shelf.token(&path, authorization.as_deref());
         }
         if shelf.guarded && authorization.as_deref() != Some("Bearer t0ken") {
-            let scheme = if host.starts_with("127.") { "http" } else { "https" };
-            let mut refusal = full(StatusCode::UNAUTHORIZED, "{}".into());
-            let wanted = format!(
-                r#"Bearer realm="{scheme}://{host}/token",service="fog registry",scope="repository:fog/app:pull""#
-            );
-            refusal.headers_mut().insert(header::WWW_AUTHENTICATE, wanted.parse().unwrap());
-            return refusal;
+            return challenge(&host);
         }
         if let Some(pick) = path.strip_prefix("/v2/fog/app/manifests/") {
             let Some(found) = shelf.manifests.get(pick) else {
@@ -171,6 +159,27 @@ impl Registry {
             (Some(blob), Blobs::Plainly) => full(StatusCode::OK, blob.clone()),
         }
     }
+}
+
+impl Shelf {
+    fn token(&self, path: &str, authorization: Option<&str>) -> Response<BoxBody<Bytes, std::io::Error>> {
+        let known = self.user.is_none_or(|user| authorization == Some(user));
+        let asked = path.contains("scope=repository:fog/app:pull") && path.contains("service=fog%20registry");
+        match known && asked {
+            true => full(StatusCode::OK, r#"{"token":"t0ken"}"#.into()),
+            false => full(StatusCode::UNAUTHORIZED, Bytes::new()),
+        }
+    }
+}
+
+fn challenge(host: &str) -> Response<BoxBody<Bytes, std::io::Error>> {
+    let scheme = if host.starts_with("127.") { "http" } else { "https" };
+    let wanted = format!(
+        r#"Bearer realm="{scheme}://{host}/token",service="fog registry",scope="repository:fog/app:pull""#
+    );
+    let mut refusal = full(StatusCode::UNAUTHORIZED, "{}".into());
+    refusal.headers_mut().insert(header::WWW_AUTHENTICATE, wanted.parse().unwrap());
+    refusal
 }
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {

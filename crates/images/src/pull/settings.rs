@@ -51,7 +51,7 @@ impl Default for Registries {
             credentials: Vec::new(),
             connect: Duration::from_secs(10),
             idle: Duration::from_secs(30),
-            recheck: Duration::from_secs(3),
+            recheck: Duration::from_secs(2),
             deadline: Duration::from_secs(600),
         }
     }
