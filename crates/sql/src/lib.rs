@@ -6,9 +6,9 @@
 //! the cluster has. What is served is `google.cloud.sql.v1beta4` and `v1`, which share one wire form.
 //!
 //! Declined: other engines than PostgreSQL, replicas, backups, import and export, IAM database users, and the TLS
-//! certificates of connectors; each is answered with `UNIMPLEMENTED`. A deleted instance's name is free at once, where
-//! Google keeps it for a week. `postgres` is no superuser, as at Google; PostgreSQL is not patched, so only trusted
-//! extensions can be created by it.
+//! certificates of connectors. What a request asks of them is refused as invalid, their methods are `UNIMPLEMENTED`.
+//! A deleted instance's name is free at once, where Google keeps it for a week. `postgres` is no superuser, as at
+//! Google; PostgreSQL is not patched, so it can create trusted extensions only.
 //!
 //! ```no_run
 //! # use std::sync::Arc;

@@ -78,7 +78,7 @@ pub(crate) fn check_identifier(what: &str, name: &str) -> Result<()> {
 /// The major version of PostgreSQL that is asked for.
 ///
 /// # Errors
-/// `UNIMPLEMENTED` for other engines, and for PostgreSQL 9.6, whose numbers are of another kind.
+/// `INVALID_ARGUMENT` for other engines, and for PostgreSQL 9.6, whose numbers are of another kind.
 pub(crate) fn major(version: SqlDatabaseVersion) -> Result<u32> {
     let name = version.as_str_name();
     if version == SqlDatabaseVersion::Unspecified {
@@ -89,8 +89,8 @@ pub(crate) fn major(version: SqlDatabaseVersion) -> Result<u32> {
 }
 
 fn other_engine(name: &str) -> Error {
-    refuse::unimplemented(format_args!(
-        "The database version {name} (Cloud SQL for PostgreSQL is: give --database-version=POSTGRES_15 or another); it"
+    refuse::invalid(format_args!(
+        "The database version {name} is not implemented here: only PostgreSQL is. Give one such as POSTGRES_15."
     ))
 }
 
@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(major(SqlDatabaseVersion::Postgres15).unwrap(), 15);
         assert_eq!(version(15), SqlDatabaseVersion::Postgres15);
         for other in [SqlDatabaseVersion::Mysql80, SqlDatabaseVersion::Postgres96] {
-            assert_eq!(major(other).unwrap_err().code(), Code::Unimplemented);
+            assert_eq!(major(other).unwrap_err().code(), Code::InvalidArgument);
         }
         assert_eq!(major(SqlDatabaseVersion::Unspecified).unwrap_err().code(), Code::InvalidArgument);
     }

@@ -70,7 +70,13 @@ pub(crate) fn no_user(name: &str) -> Error {
     reasoned(Code::NotFound, "notFound", format!("Not Found: user \"{name}\" does not exist."))
 }
 
-/// What this Cloud SQL does not do.
+/// A request for what this Cloud SQL does not do. It is `invalid`, not `UNIMPLEMENTED`: gcloud tries again for
+/// minutes after a 501.
+pub(crate) fn unsupported(what: impl std::fmt::Display) -> Error {
+    invalid(format_args!("{what} is not implemented here."))
+}
+
+/// A method that this Cloud SQL does not serve.
 pub(crate) fn unimplemented(what: impl std::fmt::Display) -> Error {
     Error::unimplemented(format!("{what} is not implemented here."))
 }

@@ -67,13 +67,13 @@ pub(super) async fn insert_user(
 /// Refuses what users of PostgreSQL do not have here.
 fn check_user(user: &proto::User) -> Result<()> {
     if user.r#type() != SqlUserType::BuiltIn {
-        return Err(refuse::unimplemented("A database user that logs in through IAM"));
+        return Err(refuse::unsupported("A database user that logs in through IAM"));
     }
     if !user.host.is_empty() {
         return Err(refuse::invalid("Invalid host: users of PostgreSQL have none."));
     }
     if user.password_policy.is_some() || !user.database_roles.is_empty() {
-        return Err(refuse::unimplemented("A user's password policy, or roles of its own,"));
+        return Err(refuse::unsupported("A user's password policy, or roles of its own,"));
     }
     Ok(())
 }
@@ -109,7 +109,7 @@ pub(super) async fn update_user(
 ) -> Result<proto::Operation> {
     let found = sql.instance(&request.project, &request.instance).await?;
     if !request.database_roles.is_empty() {
-        return Err(refuse::unimplemented("Giving a user roles of its own"));
+        return Err(refuse::unsupported("Giving a user roles of its own"));
     }
     let user = request.body.unwrap_or_default();
     check_user(&user)?;

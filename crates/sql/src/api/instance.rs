@@ -35,10 +35,10 @@ fn check_kind(body: &proto::DatabaseInstance) -> Result<()> {
     let is_primary =
         matches!(body.instance_type(), SqlInstanceType::Unspecified | SqlInstanceType::CloudSqlInstance);
     if !is_primary || !body.master_instance_name.is_empty() || body.replica_configuration.is_some() {
-        return Err(refuse::unimplemented("A replica"));
+        return Err(refuse::unsupported("A replica"));
     }
     if body.disk_encryption_configuration.is_some() {
-        return Err(refuse::unimplemented("A customer-managed encryption key"));
+        return Err(refuse::unsupported("A customer-managed encryption key"));
     }
     Ok(())
 }
@@ -50,7 +50,7 @@ pub(super) async fn list(
 ) -> Result<proto::InstancesListResponse> {
     let proto::SqlInstancesListRequest { project, max_results, page_token, filter } = &request;
     if !filter.is_empty() {
-        return Err(refuse::unimplemented("A filter of instances"));
+        return Err(refuse::unsupported("A filter of instances"));
     }
     let (found, next_page_token) = sql.instances(project, *max_results, page_token).await?;
     Ok(proto::InstancesListResponse {
@@ -99,7 +99,7 @@ async fn change(
     let found = sql.instance(project, instance).await?;
     let version = body.database_version();
     if version != proto::SqlDatabaseVersion::Unspecified && names::major(version)? != found.record.major {
-        return Err(refuse::unimplemented("Upgrading to another major version"));
+        return Err(refuse::unsupported("Upgrading to another major version"));
     }
     let job = sql.change(&caller, &found, &body.settings.unwrap_or_default(), how).await?;
     Ok(convert::operation(&caller, job))
@@ -111,7 +111,7 @@ pub(super) async fn delete(
     request: proto::SqlInstancesDeleteRequest,
 ) -> Result<proto::Operation> {
     if request.enable_final_backup == Some(true) {
-        return Err(refuse::unimplemented("A final backup"));
+        return Err(refuse::unsupported("A final backup"));
     }
     let found = sql.instance(&request.project, &request.instance).await?;
     let job = sql.remove(&caller, &found).await?;

@@ -104,7 +104,7 @@ fn set(field: &mut i32, value: i32) {
 pub(super) fn check(settings: &Settings) -> Result<()> {
     check_tier(settings)?;
     if settings.activation_policy() != SqlActivationPolicy::Always {
-        return Err(refuse::unimplemented("An activation policy other than ALWAYS"));
+        return Err(refuse::unsupported("An activation policy other than ALWAYS"));
     }
     settings.database_flags.iter().try_for_each(|flag| check_flag(&flag.name, &flag.value))
 }
@@ -129,7 +129,7 @@ fn check_tier(settings: &Settings) -> Result<()> {
 
 fn check_flag(name: &str, value: &str) -> Result<()> {
     if !FLAGS.contains(&name) {
-        return Err(refuse::unimplemented(format_args!("The database flag {name}")));
+        return Err(refuse::unsupported(format_args!("The database flag {name}")));
     }
     if value.len() > LONGEST_VALUE || value.chars().any(char::is_control) {
         return Err(refuse::invalid(format_args!("Invalid flag value ({value}) for {name}.")));
@@ -193,7 +193,7 @@ mod tests {
         {
             let mut settings = filled(15, "db-f1-micro");
             settings.database_flags = vec![DatabaseFlags { name: name.into(), value: "x".into() }];
-            assert_eq!(check(&settings).unwrap_err().code(), Code::Unimplemented, "{name}");
+            assert_eq!(check(&settings).unwrap_err().code(), Code::InvalidArgument, "{name}");
         }
     }
 
