@@ -2,7 +2,10 @@
 //!
 //! Passwords are turned into SCRAM verifiers before they leave this process: the server's log never holds one.
 
+use std::time::Duration;
+
 use kernel::{Error, Result};
+use tokio::time::Instant;
 use tokio_postgres::{Client, NoTls, error::SqlState};
 
 use super::cluster::{ADMINISTRATOR, Cluster};
@@ -12,6 +15,10 @@ use crate::refuse;
 const SUPERUSER: &str = "cloudsqlsuperuser";
 /// The role that every new instance has.
 pub(crate) const ROOT: &str = "postgres";
+
+/// How long a server that is starting is waited for, and how long between two looks.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A connection as the administrator.
 pub(crate) struct Admin(Client);
@@ -28,7 +35,7 @@ pub(crate) struct DatabaseRow {
 }
 
 impl Admin {
-    /// Connects to a cluster whose server runs.
+    /// Connects to a cluster whose server runs, or is just starting.
     ///
     /// # Errors
     /// `UNAVAILABLE` when it cannot be reached.
@@ -36,9 +43,20 @@ impl Admin {
         let mut config = tokio_postgres::Config::new();
         config.host_path(cluster.socket_directory()).user(ADMINISTRATOR).dbname("postgres");
         config.password(cluster.password()?).application_name("haar");
-        config.connect_timeout(std::time::Duration::from_secs(10));
-        let unreachable = |error| Error::unavailable("The database server cannot be reached.").because(error);
-        let (client, connection) = config.connect(NoTls).await.map_err(unreachable)?;
+        config.connect_timeout(PATIENCE);
+        let unreachable = |error: tokio_postgres::Error| {
+            Error::unavailable("The database server cannot be reached.").because(error)
+        };
+        let deadline = Instant::now() + PATIENCE;
+        let (client, connection) = loop {
+            match config.connect(NoTls).await {
+                Ok(connected) => break connected,
+                Err(error) if is_starting(&error) && Instant::now() < deadline => {
+                    tokio::time::sleep(PAUSE).await
+                }
+                Err(error) => return Err(unreachable(error)),
+            }
+        };
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!("an administrator's connection ended: {error}");
@@ -161,6 +179,14 @@ impl Admin {
             }
             _ => Error::internal(error),
         })
+    }
+}
+
+/// Whether a server that was found does not take connections yet: its socket is missing, or it says so.
+fn is_starting(error: &tokio_postgres::Error) -> bool {
+    match error.code() {
+        Some(code) => *code == SqlState::CANNOT_CONNECT_NOW,
+        None => true,
     }
 }
 

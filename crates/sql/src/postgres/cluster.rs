@@ -25,6 +25,8 @@ use super::{
 pub(crate) const ADMINISTRATOR: &str = "cloudsqladmin";
 /// The longest path of a Unix socket, in bytes (`sun_path` less its end).
 const LONGEST_SOCKET: usize = 107;
+/// What the directories of clusters that are being made start with.
+const UNFINISHED: &str = "new-";
 /// A log above this is started anew when the server is, in bytes.
 const LONGEST_LOG: u64 = 16 << 20;
 
@@ -78,7 +80,7 @@ impl Cluster {
             return Ok(());
         }
         self.make_home()?;
-        let unfinished = self.fresh("data.new")?;
+        let unfinished = self.fresh()?;
         let secret = self.lend_password(&unfinished)?;
         let made = self.initdb(postgres, &unfinished, &secret).await;
         let _ = fs::remove_file(&secret);
@@ -146,15 +148,23 @@ impl Cluster {
         self.run_as.give(&log, 0o700)
     }
 
-    /// An empty directory of PostgreSQL's.
-    fn fresh(&self, name: &str) -> Result<PathBuf> {
-        let path = self.home.join(name);
-        if path.exists() {
-            fs::remove_dir_all(&path).map_err(|error| trouble(&path, error))?;
-        }
+    /// An empty directory of PostgreSQL's, never used before: an `initdb` that outlived a killed haar may still be
+    /// writing to its own.
+    fn fresh(&self) -> Result<PathBuf> {
+        self.clear_unfinished();
+        let path = self.home.join(format!("{UNFINISHED}{}", random_hex::<4>()?));
         make_directory(&path, 0o700)?;
         self.run_as.give(&path, 0o700)?;
         Ok(path)
+    }
+
+    /// Removes what earlier attempts have left. What cannot be removed yet goes with the instance.
+    fn clear_unfinished(&self) {
+        for entry in fs::read_dir(&self.home).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                let _ = fs::remove_dir_all(entry.path()).or_else(|_| fs::remove_file(entry.path()));
+            }
+        }
     }
 
     /// Makes the administrator's password, and a copy that `initdb` may read.
