@@ -9,13 +9,7 @@
 use std::sync::Arc;
 
 use apis::schema::{Cardinality, Kind, Message};
-use kernel::{
-    Caller, Error, Resource, Result,
-    error::Detail,
-    method::Grant,
-    names::RESOURCE_MANAGER,
-    ports::{Project, Projects},
-};
+use kernel::{Caller, Principal, Resource, Result, method::Grant, names::RESOURCE_MANAGER, ports::Projects};
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
 /// A permission that a method asks, ready to be asked.
@@ -146,7 +140,7 @@ impl Permits {
         for permit in permits {
             match permit.name(request).and_then(|name| named(&name)) {
                 Some(name) => {
-                    let resource = self.resource(permit.service, service, name).await?;
+                    let resource = self.resource(permit, service, name, caller).await?;
                     caller.require(permit.permission, &resource)?;
                 }
                 None => asked = Asked::NotAll,
@@ -156,7 +150,14 @@ impl Permits {
     }
 
     /// The resource of a name, in a project that may use the API.
-    async fn resource(&self, owner: &'static str, service: &'static str, name: Named) -> Result<Resource> {
+    async fn resource(
+        &self,
+        permit: &Permit,
+        service: &'static str,
+        name: Named,
+        caller: &Caller,
+    ) -> Result<Resource> {
+        let owner = permit.service;
         let Named { project, rest } = match name {
             Named { project: None, rest } => return Ok(Resource::new(owner_of(owner, &rest), rest)),
             named => named,
@@ -164,12 +165,17 @@ impl Permits {
         let given = project.unwrap_or_default();
         let project = match self.projects.known(&given) {
             Some(project) => project,
+            // Asking makes a project of an id that was never used; only people may do that.
+            None if !matches!(caller.principal(), Principal::User(_)) => {
+                let resource = Resource::project(&given);
+                return Err(caller.refusal(permit.permission, &resource));
+            }
             None => self.projects.resolve(&given).await?,
         };
         // A mixin is no API: what it works on belongs to one.
         let api = if is_mixin(service) { owner } else { service };
         if !is_mixin(api) && !self.projects.enabled(&project.id, api) {
-            return Err(disabled(api, &project));
+            return Err(kernel::service_disabled(api, &project));
         }
         let name = format!("projects/{}{rest}", project.id);
         Ok(Resource::new(owner_of(owner, &name), name))
@@ -226,48 +232,6 @@ fn owner_of(service: &'static str, name: &str) -> &'static str {
 /// Whether a host is only the name that the methods of all APIs (operations, locations, policies) have in common.
 fn is_mixin(host: &str) -> bool {
     matches!(host, "" | "longrunning.googleapis.com" | "cloud.googleapis.com" | "iam-meta-api.googleapis.com")
-}
-
-/// What Google answers for an API that was not enabled in a project.
-fn disabled(service: &'static str, project: &Project) -> Error {
-    let number = project.number;
-    let title = title(service);
-    let url = format!("https://console.developers.google.com/apis/api/{service}/overview?project={number}");
-    let message = format!(
-        "{title} has not been used in project {number} before or it is disabled. Enable it by visiting {url} then \
-         retry. If you enabled this API recently, wait a few minutes for the action to propagate to our systems \
-         and retry."
-    );
-    let metadata = vec![
-        ("service", service.to_owned()),
-        ("serviceTitle", title.to_owned()),
-        ("consumer", format!("projects/{number}")),
-        ("containerInfo", number.to_string()),
-        ("activationUrl", url.clone()),
-    ];
-    Error::denied(message.clone())
-        .with(Detail::Info { reason: "SERVICE_DISABLED", domain: "googleapis.com", metadata })
-        .with(Detail::Localized(message))
-        .with(Detail::Help(vec![("Google developers console API activation".to_owned(), url)]))
-}
-
-/// The name of an API for people, as its interface definition has it.
-fn title(service: &'static str) -> &'static str {
-    match service {
-        "artifactregistry.googleapis.com" => "Artifact Registry API",
-        "cloudbuild.googleapis.com" => "Cloud Build API",
-        "cloudresourcemanager.googleapis.com" => "Cloud Resource Manager API",
-        "iam.googleapis.com" => "Identity and Access Management (IAM) API",
-        "iamcredentials.googleapis.com" => "IAM Service Account Credentials API",
-        "logging.googleapis.com" => "Cloud Logging API",
-        "monitoring.googleapis.com" => "Cloud Monitoring API",
-        "run.googleapis.com" => "Cloud Run Admin API",
-        "secretmanager.googleapis.com" => "Secret Manager API",
-        "serviceusage.googleapis.com" => "Service Usage API",
-        "sqladmin.googleapis.com" => "Cloud SQL Admin API",
-        "storage.googleapis.com" => "Cloud Storage API",
-        other => other,
-    }
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::{
     hosts,
     json::Limits,
     listen::Conn,
-    rest::{self, Answer, ErrorStyle, Format, Match, SystemParams},
+    rest::{self, Answer, ErrorStyle, Format, Match, NoMatch, SystemParams},
     site::{Body, full},
 };
 
@@ -67,9 +67,13 @@ async fn called(
 fn find<'c>(conn: &'c Conn, host: &'c str, parts: &'c Parts) -> Result<(Match<'c, 'c>, &'c Served)> {
     let dispatch = &conn.shared.dispatch;
     let verb = rest::verb(&parts.method, &parts.headers);
-    let found = dispatch.router().find(host, verb.as_str(), parts.uri.path()).ok();
-    let both = found.and_then(|found| dispatch.at(found.method).map(|served| (found, served)));
-    both.ok_or_else(|| Error::not_found("Method not found."))
+    let found =
+        dispatch.router().find(host, verb.as_str(), parts.uri.path()).map_err(|missing| match missing {
+            NoMatch::Host => Error::unimplemented(format!("haar does not serve {} yet.", hosts::bare(host))),
+            NoMatch::Path => Error::not_found("Method not found."),
+        })?;
+    let served = dispatch.at(found.method).ok_or_else(|| Error::not_found("Method not found."))?;
+    Ok((found, served))
 }
 
 fn identify(conn: &Conn, host: &str, parts: &Parts) -> Result<Caller> {

@@ -8,6 +8,7 @@
 pub mod call;
 pub mod clock;
 pub mod collection;
+mod disabled;
 pub mod error;
 pub mod etag;
 pub mod filter;
@@ -22,6 +23,7 @@ pub mod store;
 pub mod time;
 
 pub use call::{Caller, Principal};
+pub use disabled::service_disabled;
 pub use error::{Code, Error, Result};
 pub use method::{Method, Mount, grant};
 pub use names::Resource;
