@@ -47,10 +47,10 @@ pub enum Access {
 /// Who may call a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Invoker {
-    /// Everybody: the IAM check is switched off, or `allUsers` has the invoker role.
+    /// Everybody: the IAM check is switched off.
     #[default]
     Public,
-    /// Those whose identity token [`Invokers`](crate::Invokers) accepts.
+    /// Those whom [`Invokers`](crate::Invokers) accepts: by their identity token, or everybody.
     Iam,
 }
 

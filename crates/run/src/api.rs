@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use kernel::{Error, Method, Mount, Result, names};
 
-use crate::{Run, change::Place};
+use crate::{Run, change::Place, engine::RUN};
 
 /// Every method that Cloud Run serves here.
 pub fn methods(run: Arc<Run>) -> Vec<Method> {
@@ -36,6 +36,9 @@ impl Run {
 
     async fn place_of(&self, project: &str, region: &str, name: &str) -> Result<Place> {
         let project = self.ports.projects.resolve(project).await?;
+        if !self.ports.projects.enabled(&project.id, RUN) {
+            return Err(kernel::service_disabled(RUN, &project));
+        }
         Ok(Place { project: project.id.to_string(), region: region.to_owned(), name: name.to_owned() })
     }
 }

@@ -13,6 +13,9 @@ use crate::{
     rules, words,
 };
 
+/// What a deployer needs on the account that instances run as; Cloud Run spells it like this.
+const ACT_AS: &str = "iam.serviceaccounts.actAs";
+
 /// What somebody asks a service to be: everything but what the system finds out.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Desired {
@@ -156,11 +159,11 @@ impl Run {
         rules::check(place, &desired)?;
         self.check_revisions(place, &desired)?;
         let account = &desired.template.service_account;
-        let resource = Resource::new(
-            "iam.googleapis.com",
-            format!("projects/{}/serviceAccounts/{account}", rules::project_of(account, &place.project)),
-        );
-        caller.require("iam.serviceaccounts.actAs", &resource)?;
+        let resource = Resource::new("iam.googleapis.com", format!("projects/-/serviceAccounts/{account}"));
+        caller.require(ACT_AS, &resource)?;
+        if !self.ports.identity.exists(account) {
+            return Err(caller.refusal(ACT_AS, &resource));
+        }
         Ok(desired)
     }
 

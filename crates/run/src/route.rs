@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::PoisonError, time::Duration};
 
 use ingress::{Access, Affinity, Cpu, Invoker, Protocol, RevisionId, RevisionSpec, ServiceRoute};
-use kernel::{Principal, collection::Held};
+use kernel::collection::Held;
 
 use crate::{
     Run, plan,
@@ -71,12 +71,6 @@ impl Run {
         unused.iter().map(|revision| plan::revision_id(&revision.value)).collect()
     }
 
-    /// Whether nobody has to say who they are: the check is off, or `allUsers` may invoke.
-    fn is_public(&self, service: &Service) -> bool {
-        let nobody = self.caller(Principal::Anonymous);
-        service.invoker_iam_disabled || nobody.may("run.routes.invoke", &service.resource())
-    }
-
     fn service_route(&self, service: &Service) -> ServiceRoute {
         let id =
             |revision: &str| RevisionId::new(format!("{}/revisions/{revision}", service.resource_name()));
@@ -104,7 +98,7 @@ impl Run {
                 Ingress::Internal | Ingress::InternalAndLoadBalancer => Access::Internal,
                 Ingress::Unspecified | Ingress::All => Access::All,
             },
-            invoker: if self.is_public(service) { Invoker::Public } else { Invoker::Iam },
+            invoker: if service.invoker_iam_disabled { Invoker::Public } else { Invoker::Iam },
             audiences: service.custom_audiences.iter().map(|audience| audience.as_str().into()).collect(),
         }
     }

@@ -366,14 +366,6 @@ fn is_label(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
-/// The project of a service account's address; the given one for the default accounts, which name a number.
-pub(crate) fn project_of<'a>(account: &'a str, own: &'a str) -> &'a str {
-    account
-        .split_once('@')
-        .and_then(|(_, domain)| domain.strip_suffix(".iam.gserviceaccount.com"))
-        .unwrap_or(own)
-}
-
 /// A random UUID, version 4.
 pub(crate) fn new_uid() -> Result<String> {
     let mut bytes = random::<16>()?;

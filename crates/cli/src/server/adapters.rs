@@ -8,7 +8,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use ingress::{Batch, FromWorkload, Ingress, Invokers, RequestLog, RequestRecord, ServiceRoute, Verdict};
 use kernel::{
-    BoxFuture, Error, Resource, Result,
+    BoxFuture, Error, Principal, Resource, Result,
     call::RequestInfo,
     ports::{Authority, Identity, Image, LogSource},
 };
@@ -59,6 +59,19 @@ impl Invokers for Callers {
         let Ok(principal) = self.identity.verify_identity(token, audiences) else {
             return Verdict::Unauthenticated;
         };
+        match self.may_invoke(&principal, service) {
+            true => Verdict::Allowed,
+            false => Verdict::Forbidden,
+        }
+    }
+
+    fn is_open(&self, service: &ServiceRoute) -> bool {
+        self.may_invoke(&Principal::Anonymous, service)
+    }
+}
+
+impl Callers {
+    fn may_invoke(&self, principal: &Principal, service: &ServiceRoute) -> bool {
         let name =
             format!("projects/{}/locations/{}/services/{}", service.project, service.region, service.name);
         let resource = Resource::new("run.googleapis.com", name);
@@ -68,10 +81,7 @@ impl Invokers for Callers {
             host: "".into(),
             user_agent: "".into(),
         };
-        match self.authority.allows(&principal, "run.routes.invoke", &resource, &request) {
-            true => Verdict::Allowed,
-            false => Verdict::Forbidden,
-        }
+        self.authority.allows(principal, "run.routes.invoke", &resource, &request)
     }
 }
 

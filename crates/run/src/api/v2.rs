@@ -12,7 +12,7 @@ use apis::{
     schema::Message,
 };
 use kernel::{
-    Caller, Error, Mount, Result,
+    Caller, Error, Mount, Resource, Result,
     collection::Held,
     grant, mask, names,
     operations::{Plan, to_any},
@@ -23,6 +23,7 @@ use super::{v2_read, v2_write};
 use crate::{
     Run,
     change::Place,
+    engine::RUN,
     reconcile::is_needed,
     record::{Revision, Service},
 };
@@ -95,7 +96,12 @@ async fn update_service(
         run.try_out(&caller, &place, desired)?;
         return run.validated(&place, &asked).await;
     }
-    let held = match current.is_none() && request.allow_missing {
+    let creates = current.is_none() && request.allow_missing;
+    if creates {
+        let location = format!("projects/{}/locations/{}", place.project, place.region);
+        caller.require("run.services.create", &Resource::new(RUN, location))?;
+    }
+    let held = match creates {
         true => run.create(&caller, &place, desired).await?,
         false => run.replace(&caller, &place, &patch.etag, desired).await?,
     };

@@ -113,6 +113,11 @@ impl Invokers for World {
     fn check(&self, _: &ServiceRoute, _: &str, _: &[&str]) -> Verdict {
         Verdict::Unauthenticated
     }
+
+    /// The world's services are everybody's.
+    fn is_open(&self, _: &ServiceRoute) -> bool {
+        true
+    }
 }
 
 impl RequestLog for World {
