@@ -27,6 +27,8 @@ fn main() -> ExitCode {
         eprintln!("cannot serve: {error}");
         return ExitCode::FAILURE;
     }
+    // The kernel registers a process for cheap barriers at once while it has one thread, and within 15 ms later.
+    kernel::mirror::prepare();
     // How a running haar is told from another process that got its pid, whatever its file is called.
     let _ = rustix::thread::set_name(data::PROCESS_NAME);
     match args::Haar::parse().run() {

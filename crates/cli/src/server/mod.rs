@@ -28,6 +28,12 @@ use run::{Fleet, Run};
 use secrets::Secrets;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::{
+    Layer,
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 use instances::Instances;
 use workloads::Workloads;
@@ -103,8 +109,9 @@ async fn run(
     parts.operations.fail_unfinished().await.map_err(trouble)?;
     stop.asked().await;
     drop(opened);
-    gateway.close(DRAIN).await;
+    // Instances go first: while they finish, they may still need a token or an API.
     parts.fleet.shut_down().await;
+    gateway.close(DRAIN).await;
     let _ = std::fs::remove_file(settings.data.join("run.json"));
     Ok(ExitCode::SUCCESS)
 }
@@ -271,10 +278,11 @@ impl Stop {
 
 /// What `HAAR_LOG` asks for (`warn` if nothing), to standard error.
 fn start_log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("HAAR_LOG").unwrap_or_else(|_| "warn".into());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    let asked = std::env::var("HAAR_LOG").ok().and_then(|asked| asked.parse::<Targets>().ok());
+    let targets = asked.unwrap_or_else(|| Targets::new().with_default(LevelFilter::WARN));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
     // A second log in one process would be a mistake, but none worth dying of.
-    let _ = log.try_init();
+    let _ = tracing_subscriber::registry().with(lines.with_filter(targets)).try_init();
 }
 
 fn trouble(error: kernel::Error) -> Trouble {
