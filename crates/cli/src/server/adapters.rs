@@ -108,20 +108,39 @@ pub struct Requests(pub Arc<Logging>);
 
 impl RequestLog for Requests {
     fn write<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, ()> {
-        batch.iter().for_each(|record| self.0.request(entry(record)));
+        let mut last = None;
+        for record in batch.iter() {
+            let source = source(&record, last.take());
+            self.0.request(entry(record, source.clone()));
+            last = Some(source);
+        }
         Box::pin(std::future::ready(()))
     }
 }
 
-fn entry(record: RequestRecord<'_>) -> RequestEntry {
-    RequestEntry {
-        source: LogSource {
+/// Whose request it was. Requests come in runs of one instance's, whose names are then made once.
+fn source(record: &RequestRecord<'_>, last: Option<LogSource>) -> LogSource {
+    let is_same = |last: &LogSource| {
+        *last.instance == *record.instance
+            && *last.revision == *record.revision
+            && *last.region == *record.region
+            && *last.project == *record.project
+    };
+    match last.filter(is_same) {
+        Some(last) => last,
+        None => LogSource {
             project: record.project.into(),
             region: record.region.into(),
             service: record.service.into(),
             revision: record.revision.into(),
             instance: record.instance.into(),
         },
+    }
+}
+
+fn entry(record: RequestRecord<'_>, source: LogSource) -> RequestEntry {
+    RequestEntry {
+        source,
         time: record.time,
         latency: record.latency,
         method: record.method.to_owned(),
