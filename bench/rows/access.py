@@ -56,6 +56,8 @@ def prepare(haar):
         secret = f"/v1/projects/{PROJECT}/secrets/measured"
         caller.call("POST", SECRETS, f"{secret}:setIamPolicy", {"policy": {"bindings": [binding]}})
         key = haar.running()["control_key"]
+    # What finds out what the machine allows has ended once the status is known.
+    haar.call("GET", "127.0.0.1", "/_haar/status", key)
     return haar.call("POST", "127.0.0.1", "/_haar/credentials", key, {"principal": READER})["access_token"]
 
 
