@@ -2,6 +2,7 @@
 
 mod knative;
 mod knative_global;
+mod knative_list;
 mod knative_read;
 mod knative_write;
 mod policy;

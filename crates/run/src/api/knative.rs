@@ -8,18 +8,13 @@ use std::sync::Arc;
 use apis::google::discovery::run::v1::{
     self as knative, namespaces_revisions, namespaces_services, projects_locations,
 };
-use kernel::{
-    Caller, Error, Mount, Resource, Result,
-    collection::Held,
-    names,
-    paging::{Limits, Page},
+use kernel::{Caller, Error, Mount, Resource, Result, collection::Held, names};
+
+use super::{
+    knative_list::{self, Asked},
+    knative_read, knative_write,
 };
-
-use super::{knative_read, knative_write};
 use crate::{Run, change::Place, engine::RUN, record::Revision, rules};
-
-/// Sizes of a page of services or revisions.
-const PAGE: Limits = Limits { usual: 100, most: 500 };
 
 pub(super) fn mount(mount: Mount<Run>) -> Mount<Run> {
     mount
@@ -99,21 +94,8 @@ async fn list_services(
 ) -> Result<knative::ListServicesResponse> {
     let (place, prefix) = listed(&run, &caller, &request.parent).await?;
     caller.require("run.services.list", &location(&place))?;
-    let selector = Selector::parse(request.label_selector.as_deref().unwrap_or_default())?;
-    let page = Page::new(
-        PAGE,
-        request.limit.unwrap_or(0),
-        request.r#continue.as_deref().unwrap_or_default(),
-        &[&prefix],
-    )?;
-    let (found, next) = run.services.list(&prefix, &page, |_, held| selector.takes(&held.value.labels));
-    Ok(knative::ListServicesResponse {
-        api_version: Some("serving.knative.dev/v1".into()),
-        kind: Some("ServiceList".into()),
-        items: found.iter().map(|(_, held)| knative_write::service(&run, held)).collect(),
-        metadata: Some(list_meta(next)),
-        unreachable: Vec::new(),
-    })
+    let (limit, token, selector) = (request.limit, request.r#continue, request.label_selector);
+    knative_list::services(&run, &prefix, &Asked { limit, token, selector })
 }
 
 async fn get_revision(
@@ -172,24 +154,8 @@ async fn list_revisions(
 ) -> Result<knative::ListRevisionsResponse> {
     let (place, prefix) = listed(&run, &caller, &request.parent).await?;
     caller.require("run.revisions.list", &location(&place))?;
-    let selector = Selector::parse(request.label_selector.as_deref().unwrap_or_default())?;
-    let page = Page::new(
-        PAGE,
-        request.limit.unwrap_or(0),
-        request.r#continue.as_deref().unwrap_or_default(),
-        &[&prefix],
-    )?;
-    let (mut found, next) = run
-        .revisions
-        .list(&prefix, &page, |_, held| selector.takes(&knative_write::revision_labels(&held.value)));
-    found.sort_by_key(|(_, held)| std::cmp::Reverse(held.created));
-    Ok(knative::ListRevisionsResponse {
-        api_version: Some("serving.knative.dev/v1".into()),
-        kind: Some("RevisionList".into()),
-        items: found.iter().map(|(_, held)| knative_write::revision(&run, held)).collect(),
-        metadata: Some(list_meta(next)),
-        unreachable: Vec::new(),
-    })
+    let (limit, token, selector) = (request.limit, request.r#continue, request.label_selector);
+    knative_list::revisions(&run, &prefix, &Asked { limit, token, selector })
 }
 
 async fn list_locations(
@@ -253,36 +219,6 @@ fn resource(place: &Place) -> Resource {
     Resource::new(RUN, place.resource_name())
 }
 
-/// gcloud reads the metadata of every list, so it is there even when empty.
-fn list_meta(next: String) -> knative::ListMeta {
-    knative::ListMeta { r#continue: Some(next).filter(|next| !next.is_empty()), ..Default::default() }
-}
-
 fn is_dry(dry_run: &Option<String>) -> bool {
     dry_run.as_deref() == Some("all")
-}
-
-/// A label selector: `a=b`, `a==b`, `a!=b`, joined by commas.
-struct Selector(Vec<(String, String, bool)>);
-
-impl Selector {
-    fn parse(text: &str) -> Result<Self> {
-        let terms = text.split(',').map(str::trim).filter(|term| !term.is_empty());
-        terms.map(Self::term).collect::<Result<_>>().map(Selector)
-    }
-
-    fn term(term: &str) -> Result<(String, String, bool)> {
-        let (key, value, wanted) = if let Some((key, value)) = term.split_once("!=") {
-            (key, value, false)
-        } else if let Some((key, value)) = term.split_once("==").or_else(|| term.split_once('=')) {
-            (key, value, true)
-        } else {
-            return Err(Error::invalid(format!("'{term}' is not a label selector such as key=value.")));
-        };
-        Ok((key.trim().to_owned(), value.trim().to_owned(), wanted))
-    }
-
-    fn takes(&self, labels: &std::collections::BTreeMap<String, String>) -> bool {
-        self.0.iter().all(|(key, value, wanted)| (labels.get(key) == Some(value)) == *wanted)
-    }
 }
