@@ -95,6 +95,11 @@ fn gcloud_takes_a_service_through_its_life() {
         haar.gcloud(&format!("run revisions list --service hello --region {REGION} --format=value(name)"));
     assert_eq!(listed.succeeds().stdout.lines().count(), 2);
 
+    let first = listed_first(&haar);
+    haar.gcloud(&format!("run services update-traffic hello --region {REGION} --to-revisions {first}=100"))
+        .succeeds();
+    assert!(get(&haar, &url, "").1.contains("hello-00001-"), "the traffic has not moved");
+
     haar.gcloud(&format!(
         "run services add-iam-policy-binding hello --region {REGION} --member=user:ada@example.com --role=roles/run.invoker"
     ))
@@ -102,6 +107,14 @@ fn gcloud_takes_a_service_through_its_life() {
     haar.gcloud(&format!("run services delete hello --region {REGION} --quiet")).succeeds();
     assert_eq!(get(&haar, &url, "").0, 404);
     assert_eq!(haar.status()["services"], json!([]));
+}
+
+/// The name of the service's first revision.
+fn listed_first(haar: &Haar) -> String {
+    let all =
+        haar.gcloud(&format!("run revisions list --service hello --region {REGION} --format=value(name)"));
+    let all = all.succeeds().stdout;
+    all.lines().find(|name| name.starts_with("hello-00001-")).expect("the first revision").to_owned()
 }
 
 #[test]
