@@ -106,6 +106,19 @@ pub struct Image {
     pub working_dir: String,
     /// `user`, `user:group` or numbers; empty means root.
     pub user: String,
+    /// Directories of this machine that the image stands on, mounted over its layers in this order.
+    pub mounts: Vec<HostMount>,
+    /// What whoever runs it should know, a sentence each, such as that the machine under it was upgraded.
+    pub remarks: Vec<String>,
+}
+
+/// A directory of this machine, seen inside for reading only, without set-user-id and device nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostMount {
+    /// Where it is on this machine.
+    pub source: std::path::PathBuf,
+    /// Where it is inside.
+    pub target: String,
 }
 
 /// The images that instances start from.

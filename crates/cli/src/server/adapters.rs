@@ -33,6 +33,7 @@ fn plain_image(image: images::Image) -> Image {
         env: image.config.env,
         working_dir: image.config.working_dir,
         user: image.config.user,
+        ..Image::default()
     }
 }
 

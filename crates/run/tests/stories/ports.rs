@@ -142,6 +142,7 @@ impl Images for Shelf {
             env: vec!["FROM_IMAGE=yes".into()],
             working_dir: "/".into(),
             user: "65532:65532".into(),
+            ..Image::default()
         });
         let found = found.ok_or_else(|| Error::not_found(format!("Image '{reference}' not found.")));
         Box::pin(async move { found })
