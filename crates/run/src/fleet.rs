@@ -141,7 +141,7 @@ impl Fleet {
     }
 
     async fn launch(self: &Arc<Self>, run: &Arc<Run>, revision: &Revision) -> Result<Arc<Live>, Failure> {
-        let plan = plan::make(run, revision).await.map_err(|why| Failure::new("ContainerMissing", why))?;
+        let plan = plan::make(run, revision).await?;
         let template = revision.template.clone().unwrap_or_default();
         let container = rules::ingress_container(&template).cloned().unwrap_or_default();
         let (source, port, memory) = (plan.source.clone(), plan.port, plan.memory);

@@ -31,7 +31,7 @@ use kernel::{
 };
 use sandbox::{
     Config, Ending, Host, Instance, Isolation, Level, Listener, Sandbox, Spec,
-    spec::{Limits, Listen, Protocol},
+    spec::{Access, Limits, Listen, Protocol},
 };
 use tokio::{
     net::{TcpListener, UdpSocket},
@@ -40,7 +40,10 @@ use tokio::{
     task::AbortHandle,
 };
 
-use crate::runtime::{Exit, Plan, Running, Runtime, Secretive};
+use crate::{
+    runtime::{Exit, Mount, MountKind, Plan, Running, Runtime, Secretive},
+    words,
+};
 use platform::Platform;
 
 /// Where the metadata server and the name server are; also the address that connections to instances go to and seem
@@ -170,6 +173,9 @@ impl LocalRuntime {
         };
         let door =
             self.door(plan.port).map_err(|error| format!("No port is free for the container: {error}."))?;
+        for remark in &plan.remarks {
+            self.logs.line(&workload.source, LogStream::System, &words::warning(remark));
+        }
         let started = self.sandbox.start(self.spec(plan, door)).await;
         let mut instance = started.map_err(|error| unstartable(&error))?;
         let sockets = Sockets::of(instance.take_listeners());
@@ -207,6 +213,7 @@ impl LocalRuntime {
             user: plan.user,
             limits: Limits { memory_bytes: Some(plan.memory), cpu_millis: Some(plan.cpu), pids: Some(PIDS) },
             listen: listens(self.public_port, plan.port),
+            mounts: plan.mounts.into_iter().map(mount).collect(),
             // Nothing is written to the scratch directory while what instances write is kept in memory.
             ..Spec::new(
                 &*plan.source.instance,
@@ -400,6 +407,14 @@ impl Sockets {
             (false, _) => &mut self.for_inside.local,
         }
     }
+}
+
+/// A mount as the sandbox has it.
+fn mount(Mount { target, what }: Mount) -> sandbox::spec::Mount {
+    let what = match what {
+        MountKind::Host(source) => sandbox::spec::MountKind::Bind { source, access: Access::ReadOnly },
+    };
+    sandbox::spec::Mount { target, what }
 }
 
 /// Where an image says to run, as an absolute path.

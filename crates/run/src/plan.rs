@@ -1,21 +1,47 @@
-//! From a revision to what the runtime starts: images found, variables put together, secrets read.
+//! From a container to what the runtime starts: its image found, its variables put together, its secrets read.
+//!
+//! A service's instance and a job's task are made alike: what differs (whose they are, which variables the platform
+//! sets) is in the [`Order`].
 
 use ingress::RevisionId;
 use kernel::{
     Principal,
-    ports::{Image, LogSource},
+    ports::{HostMount, Image, LogSource, SecretPayload},
 };
 
 use crate::{
     Run,
-    record::{Container, EnvSource, Revision, SecretVersion},
+    reconcile::Failure,
+    record::{Container, EnvSource, Revision, SecretVersion, Volume},
     rules,
-    runtime::{Plan, Secretive},
+    runtime::{Mount, MountKind, Plan, Secretive},
     words,
 };
 
 /// Where programs are looked for when an image says nothing.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Why something cannot start whose image is not there.
+pub(crate) const IMAGE_MISSING: &str = "ContainerMissing";
+/// Why something cannot start that may not read its secrets.
+pub(crate) const SECRETS_REFUSED: &str = "SecretsAccessCheckFailed";
+
+/// A container that is to be started, and whose it is.
+pub(crate) struct Order<'a> {
+    /// Project, region and all that its log is found by.
+    pub(crate) source: LogSource,
+    /// The account it runs as.
+    pub(crate) service_account: &'a str,
+    /// The container as it was asked for.
+    pub(crate) container: &'a Container,
+    /// The digest of its image; none: whatever the reference means now.
+    pub(crate) digest: Option<&'a str>,
+    /// What it can mount.
+    pub(crate) volumes: &'a [Volume],
+    /// Where it listens; 0: nowhere.
+    pub(crate) port: u16,
+    /// What the platform sets, over the image's and the container's own.
+    pub(crate) variables: Vec<(&'static str, String)>,
+}
 
 /// The name of a revision for the ingress.
 pub(crate) fn revision_id(revision: &Revision) -> RevisionId {
@@ -25,46 +51,92 @@ pub(crate) fn revision_id(revision: &Revision) -> RevisionId {
 /// Everything needed to start an instance of a revision.
 ///
 /// # Errors
-/// A sentence: the image is gone, a secret may no longer be read.
-pub(crate) async fn make(run: &Run, revision: &Revision) -> Result<Plan, String> {
+/// The image is gone, a secret may no longer be read.
+pub(crate) async fn make(run: &Run, revision: &Revision) -> Result<Plan, Failure> {
     let template = revision.template.clone().unwrap_or_default();
-    let container = rules::ingress_container(&template).ok_or("the revision has no container")?;
-    let image = pinned_image(run, revision, container).await?;
+    let containers = template.containers.iter().zip(digests(revision));
+    let is_ingress = |container: &Container| Some(container) == rules::ingress_container(&template);
+    let found = containers.into_iter().find(|(container, _)| is_ingress(container));
+    let (container, digest) =
+        found.ok_or_else(|| Failure::new("Internal", "the revision has no container"))?;
     let port = rules::port(container);
-    let source = LogSource {
+    let order = Order {
+        source: source(revision)?,
+        service_account: &template.service_account,
+        container,
+        digest,
+        volumes: &template.volumes,
+        port,
+        variables: vec![
+            ("PORT", port.to_string()),
+            ("K_SERVICE", revision.service.clone()),
+            ("K_REVISION", revision.name.clone()),
+            ("K_CONFIGURATION", revision.service.clone()),
+        ],
+    };
+    one(run, order).await
+}
+
+/// The digests of a revision's images, as long as there are containers.
+fn digests(revision: &Revision) -> impl Iterator<Item = Option<&str>> {
+    revision.image_digests.iter().map(|digest| Some(digest.as_str())).chain(std::iter::repeat(None))
+}
+
+/// A new instance of a revision, for its log.
+fn source(revision: &Revision) -> Result<LogSource, Failure> {
+    let instance = rules::instance_id().map_err(|error| Failure::new("Internal", error.message()))?;
+    Ok(LogSource {
         project: revision.project.as_str().into(),
         region: revision.region.as_str().into(),
         service: revision.service.as_str().into(),
         revision: revision.name.as_str().into(),
-        instance: rules::instance_id().map_err(|error| error.message().to_owned())?.into(),
-    };
-    Ok(Plan {
-        project_number: run.ports.projects.known(&revision.project).map_or(0, |project| project.number),
-        service_account: template.service_account.as_str().into(),
-        argv: argv(container, &image)?,
-        env: Secretive(environment(run, revision, container, &image, port).await?),
-        cwd: if container.working_dir.is_empty() { image.working_dir } else { container.working_dir.clone() },
-        user: image.user,
-        layers: image.layers,
-        memory: rules::memory(&container.memory),
-        cpu: rules::cpu(&container.cpu),
-        port,
-        source,
+        instance: instance.into(),
     })
 }
 
-/// The image that was found when the revision was made, whatever its tag means by now.
-async fn pinned_image(run: &Run, revision: &Revision, container: &Container) -> Result<Image, String> {
+/// Everything needed to start one container.
+///
+/// # Errors
+/// The image is gone or has no program, a secret may not be read.
+pub(crate) async fn one(run: &Run, order: Order<'_>) -> Result<Plan, Failure> {
+    let container = order.container;
+    let image = pinned_image(run, container, order.digest).await?;
+    let argv = argv(container, &image).map_err(|why| Failure::new(IMAGE_MISSING, why))?;
+    let env = environment(run, &order, &image).await?;
+    Ok(Plan {
+        project_number: run.ports.projects.known(&order.source.project).map_or(0, |project| project.number),
+        service_account: order.service_account.into(),
+        argv,
+        env: Secretive(env),
+        cwd: if container.working_dir.is_empty() { image.working_dir } else { container.working_dir.clone() },
+        user: image.user,
+        layers: image.layers,
+        mounts: image.mounts.into_iter().map(from_image).collect(),
+        remarks: image.remarks,
+        memory: rules::memory(&container.memory),
+        cpu: rules::cpu(&container.cpu),
+        port: order.port,
+        source: order.source,
+    })
+}
+
+fn from_image(mount: HostMount) -> Mount {
+    Mount { target: mount.target, what: MountKind::Host(mount.source) }
+}
+
+/// The image that was found when the digest was, whatever its tag means by now.
+async fn pinned_image(run: &Run, container: &Container, digest: Option<&str>) -> Result<Image, Failure> {
     let repository = container.image.split('@').next().unwrap_or_default();
     let untagged = match repository.rsplit_once(':') {
         Some((name, tag)) if !tag.contains('/') => name,
         _ => repository,
     };
-    let reference = match revision.image_digests.first() {
+    let reference = match digest {
         Some(digest) => format!("{untagged}@{digest}"),
         None => container.image.clone(),
     };
-    run.ports.images.resolve(&reference).await.map_err(|error| error.message().to_owned())
+    let found = run.ports.images.resolve(&reference).await;
+    found.map_err(|error| Failure::new(IMAGE_MISSING, error.message()))
 }
 
 /// As Kubernetes and Cloud Run put it together: `command` replaces the entrypoint and drops the image's command;
@@ -83,33 +155,24 @@ fn argv(container: &Container, image: &Image) -> Result<Vec<String>, String> {
     }
 }
 
-/// The image's variables, then the platform's, then the service's: later ones win.
-async fn environment(
-    run: &Run,
-    revision: &Revision,
-    container: &Container,
-    image: &Image,
-    port: u16,
-) -> Result<Vec<(String, String)>, String> {
+/// The image's variables, then the container's, then the platform's: later ones win.
+async fn environment(run: &Run, order: &Order<'_>, image: &Image) -> Result<Vec<(String, String)>, Failure> {
     let mut all = vec![("PATH".to_owned(), DEFAULT_PATH.to_owned()), ("HOME".to_owned(), "/root".to_owned())];
     for (name, value) in image.env.iter().filter_map(|pair| pair.split_once('=')) {
         set(&mut all, name, value.to_owned());
     }
-    for variable in &container.env {
+    for variable in &order.container.env {
         let value = match &variable.source {
             Some(EnvSource::Value(value)) => value.clone(),
-            Some(EnvSource::Secret(wanted)) => read_secret(run, revision, wanted).await?,
+            Some(EnvSource::Secret(wanted)) => {
+                text(&read_secret(run, &order.source.project, order.service_account, wanted).await?)?
+            }
             None => String::new(),
         };
         set(&mut all, &variable.name, value);
     }
-    for (name, value) in [
-        ("PORT", port.to_string()),
-        ("K_SERVICE", revision.service.clone()),
-        ("K_REVISION", revision.name.clone()),
-        ("K_CONFIGURATION", revision.service.clone()),
-    ] {
-        set(&mut all, name, value);
+    for (name, value) in &order.variables {
+        set(&mut all, name, value.clone());
     }
     Ok(all)
 }
@@ -121,28 +184,39 @@ fn set(all: &mut Vec<(String, String)>, name: &str, value: String) {
     }
 }
 
-/// A secret's value, read as the revision's account.
+/// A secret as the value of a variable.
+///
+/// # Errors
+/// When it is not text.
+pub(crate) fn text(payload: &SecretPayload) -> Result<String, Failure> {
+    String::from_utf8(payload.data.to_vec()).map_err(|_| {
+        let message = format!("Secret {} is not text, and so cannot be a variable", payload.version);
+        Failure::new(SECRETS_REFUSED, message)
+    })
+}
+
+/// A secret, read as the account that something runs as.
 ///
 /// # Errors
 /// In Cloud Run's words: not there, or not allowed.
 pub(crate) async fn read_secret(
     run: &Run,
-    revision: &Revision,
+    project: &str,
+    account: &str,
     wanted: &SecretVersion,
-) -> Result<String, String> {
-    let account =
-        revision.template.as_ref().map(|template| template.service_account.clone()).unwrap_or_default();
+) -> Result<SecretPayload, Failure> {
     let secret = match wanted.secret.starts_with("projects/") {
         true => wanted.secret.clone(),
-        false => format!("projects/{}/secrets/{}", revision.project, wanted.secret),
+        false => format!("projects/{project}/secrets/{}", wanted.secret),
     };
     let name = format!("{secret}/versions/{}", wanted.version);
-    let caller = run.caller(Principal::ServiceAccount(account.as_str().into()));
-    let payload = run.ports.secrets.access(&caller, &name).await.map_err(|error| match error.code() {
-        kernel::Code::PermissionDenied => words::secret_denied(&name, &account),
-        kernel::Code::NotFound => words::secret_missing(&name),
-        _ => error.message().to_owned(),
-    })?;
-    String::from_utf8(payload.data.to_vec())
-        .map_err(|_| format!("Secret {name} is not text, and so cannot be a variable"))
+    let caller = run.caller(Principal::ServiceAccount(account.into()));
+    run.ports.secrets.access(&caller, &name).await.map_err(|error| {
+        let message = match error.code() {
+            kernel::Code::PermissionDenied => words::secret_denied(&name, account),
+            kernel::Code::NotFound => words::secret_missing(&name),
+            _ => error.message().to_owned(),
+        };
+        Failure::new(SECRETS_REFUSED, message)
+    })
 }

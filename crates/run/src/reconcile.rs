@@ -9,7 +9,8 @@ use std::{sync::Arc, time::Duration};
 use kernel::{Code, Error, Result, mirror::Record, ports::Image, store::Txn};
 
 use crate::{
-    Run, plan,
+    Run,
+    plan::{self, IMAGE_MISSING},
     record::{Condition, EnvSource, Revision, Service, State, Template, Traffic},
     rules, words,
 };
@@ -19,8 +20,6 @@ const ATTEMPTS: u32 = 6;
 const PAUSE: Duration = Duration::from_millis(200);
 /// How many revisions of a service are kept (<https://cloud.google.com/run/quotas>).
 const KEPT: usize = 1000;
-/// Why a revision cannot serve whose image is not there.
-const IMAGE_MISSING: &str = "ContainerMissing";
 
 /// Why a revision cannot serve: the reason as a word, and as a sentence.
 #[derive(Clone, Debug)]
@@ -221,9 +220,8 @@ impl Run {
         let template = revision.template.clone().unwrap_or_default();
         for variable in template.containers.iter().flat_map(|container| &container.env) {
             if let Some(EnvSource::Secret(wanted)) = &variable.source {
-                plan::read_secret(self, revision, wanted)
-                    .await
-                    .map_err(|message| Failure::new("SecretsAccessCheckFailed", message))?;
+                let account = &template.service_account;
+                plan::text(&plan::read_secret(self, &revision.project, account, wanted).await?)?;
             }
         }
         Ok(())

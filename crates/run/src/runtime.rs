@@ -16,6 +16,10 @@ pub struct Plan {
     pub service_account: Arc<str>,
     /// The image's layers, the lowest first.
     pub layers: Vec<PathBuf>,
+    /// What is mounted, in this order.
+    pub mounts: Vec<Mount>,
+    /// What its log says when it starts, a sentence each.
+    pub remarks: Vec<String>,
     /// Program and arguments.
     pub argv: Vec<String>,
     /// The whole environment, secrets included: not for a log.
@@ -28,8 +32,24 @@ pub struct Plan {
     pub memory: u64,
     /// In thousandths of a vCPU.
     pub cpu: u32,
-    /// Where it listens.
+    /// Where it listens; 0: nowhere.
     pub port: u16,
+}
+
+/// Something that an instance finds at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// The path inside.
+    pub target: String,
+    /// What is there.
+    pub what: MountKind,
+}
+
+/// What is mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MountKind {
+    /// A directory of this machine, for reading only.
+    Host(PathBuf),
 }
 
 /// Something that is not shown by `Debug`.

@@ -64,6 +64,12 @@ pub(crate) fn not_live(kind: &str, times: u32, container: &str, port: u16, why: 
     )
 }
 
+/// A remark for an instance's log that the log shows as a warning: structured, as workloads write theirs
+/// (<https://cloud.google.com/logging/docs/structured-logging>).
+pub(crate) fn warning(remark: &str) -> String {
+    serde_json::json!({ "severity": "WARNING", "message": remark }).to_string()
+}
+
 /// Traffic that is to go to a revision that is not there.
 pub(crate) fn no_such_revision(revision: &str) -> String {
     format!(
