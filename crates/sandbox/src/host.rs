@@ -10,7 +10,7 @@ use std::path::Path;
 use crate::cgroup::{Cgroups, Groups};
 use crate::error::{Error, Result, Step};
 use crate::mapping::Mapping;
-use crate::spec::Limits;
+use crate::spec::{Limits, Network};
 use crate::wire::{self, FromInit, ToInit, Walls};
 use crate::zygote::{self, Zygote};
 
@@ -77,7 +77,7 @@ fn describe(mapping: &Mapping) -> &'static str {
 }
 
 fn try_mapping(zygote: &Zygote, mapping: &Mapping, layers: &Path) -> Result<()> {
-    let warm = zygote.fork(Walls::Namespaces, None)?.raise(mapping, None)?;
+    let warm = zygote.fork(Walls::Namespaces(Network::Isolated), None)?.raise(mapping, None)?;
     if let Some(translation) = &warm.mapped.translation {
         translation.try_show(layers).step("translate owners")?;
     }

@@ -30,6 +30,7 @@ pub mod helper;
 pub mod host;
 mod instance;
 mod mapping;
+mod owners;
 mod prepare;
 mod runtime;
 pub mod spec;

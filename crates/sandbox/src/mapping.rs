@@ -44,6 +44,17 @@ pub(crate) enum Mapping {
     Single,
 }
 
+/// How a user of the inside comes to own a file of haar's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Giving {
+    /// The file's owner on disk has the number that the inside shows.
+    ByNumber,
+    /// Only the root of such a namespace may change owners.
+    ByKeeper,
+    /// There is but one user, who is haar's outside.
+    None,
+}
+
 /// What an instance's ids have become.
 #[derive(Debug)]
 pub(crate) struct Mapped {
@@ -72,6 +83,15 @@ impl Mapping {
         let gids = subordinate("/etc/subgid", getgid().as_raw());
         let both = uids.zip(gids).map(|(uids, gids)| Mapping::Subordinate { uids, gids });
         both.into_iter().chain([Mapping::Single]).collect()
+    }
+
+    /// How a user of the inside comes to own a file of haar's.
+    pub(crate) fn giving(&self) -> Giving {
+        match self {
+            Mapping::Range | Mapping::Same { .. } => Giving::ByNumber,
+            Mapping::Subordinate { .. } => Giving::ByKeeper,
+            Mapping::Single => Giving::None,
+        }
     }
 
     /// Maps the ids of the process whose `/proc` directory is given.

@@ -4,10 +4,12 @@
 //! before it is asked for. A few of these wait; the next is made when one has been taken and its program has started,
 //! so that it does not compete with the start that it is to make fast. A burst beyond them makes its own.
 
-use std::path::PathBuf;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::fs::{Mode, OFlags};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
@@ -15,8 +17,10 @@ use crate::cgroup::{Cgroup, Groups};
 use crate::error::{Error, Result, Step};
 use crate::host::{self, Host, Level};
 use crate::instance::{self, Instance};
-use crate::spec::{Spec, Writable};
-use crate::wire::Walls;
+use crate::mapping::Giving;
+use crate::owners;
+use crate::spec::{Network, Spec, Writable};
+use crate::wire::{self, FromKeeper, ToKeeper, Walls};
 use crate::zygote::{self, Birth, Warm, Zygote};
 
 /// How many keepers may be raised at once: more would only wait for each other.
@@ -116,7 +120,7 @@ impl Sandbox {
     /// Prepares as many instances as are to wait.
     pub async fn prepare(&self) -> Result<()> {
         while self.inner.lock_warm().len() < self.inner.config.warm {
-            let warm = self.raise().await?;
+            let warm = self.raise(Network::Isolated).await?;
             self.inner.lock_warm().push(warm);
         }
         Ok(())
@@ -135,20 +139,96 @@ impl Sandbox {
         if self.inner.host.level == Level::Process {
             spec = without_walls(spec);
         }
-        let waiting = self.inner.lock_warm().pop();
-        let warm = match waiting {
-            Some(warm) => warm,
-            None => self.raise().await?,
-        };
+        let warm = self.take(spec.network).await?;
         let started = instance::start(warm, spec).await;
         self.refill();
         started
     }
 
-    async fn raise(&self) -> Result<Warm> {
+    /// Makes a directory of the host's one that an instance's user of this number owns, with all in it; made if it is
+    /// not there. It is then to be mounted with [`Access::ReadWrite`](crate::spec::Access::ReadWrite). To be called while
+    /// nothing runs in it, once the content that it is to begin with is there.
+    ///
+    /// Who owns a file that user `uid` of the inside makes, seen from outside:
+    ///
+    /// | haar is | owner |
+    /// | --- | --- |
+    /// | root | `uid` |
+    /// | a user with subordinate ids | the user itself for 0, else the `uid`-th of the subordinate ids |
+    /// | a user without, or [`Level::Process`] | the user itself: there is no other inside |
+    ///
+    /// Root can read and remove what becomes of it as it is; a user calls [`Sandbox::reclaim_directory`] first, which does
+    /// nothing for root. As root, the directory has to be on a filesystem that translates owners if layers are on one:
+    /// next to the layers it is.
+    ///
+    /// # Errors
+    /// When the directory cannot be made, or is another user's.
+    pub async fn writable_directory(&self, path: &Path, uid: u32) -> Result<()> {
+        std::fs::create_dir_all(path).step(path.display())?;
+        match self.giving() {
+            Giving::None => Ok(()),
+            Giving::ByNumber => {
+                let directory = open_path(path)?;
+                let given = spawn_blocking(move || owners::give(&directory, uid));
+                given.await.step("owners")?.step(path.display())
+            }
+            Giving::ByKeeper => self.give_by_keeper(path, uid).await,
+        }
+    }
+
+    /// Makes a directory that instances have written to, with all in it, one that haar can read and remove.
+    ///
+    /// # Errors
+    /// When the directory is not there, or holds what is not an instance's.
+    pub async fn reclaim_directory(&self, path: &Path) -> Result<()> {
+        match self.giving() {
+            Giving::None | Giving::ByNumber => Ok(()),
+            Giving::ByKeeper => self.give_by_keeper(path, 0).await,
+        }
+    }
+
+    fn giving(&self) -> Giving {
+        match self.inner.host.level {
+            Level::Process => Giving::None,
+            Level::Root { .. } | Level::UserNamespaces { .. } => self.inner.host.mapping.giving(),
+        }
+    }
+
+    async fn give_by_keeper(&self, path: &Path, uid: u32) -> Result<()> {
+        let directory = open_path(path)?;
+        let warm = self.take(Network::Isolated).await?;
+        let given = spawn_blocking(move || {
+            let given =
+                wire::send(&warm.keeper, &ToKeeper::Give { uid }, &[directory.as_fd()]).step("helper");
+            let answer = given.and_then(|()| zygote::next(&warm.keeper));
+            warm.discard();
+            match answer? {
+                (FromKeeper::Given, _) => Ok(()),
+                (FromKeeper::Failed(error), _) => Err(error),
+                (other, _) => Err(zygote::unexpected(&other)),
+            }
+        });
+        let given = given.await.step("helper")?;
+        self.refill();
+        given
+    }
+
+    /// One that waits, or a new one.
+    async fn take(&self, network: Network) -> Result<Warm> {
+        let waiting = match network {
+            Network::Isolated => self.inner.lock_warm().pop(),
+            Network::Host => None,
+        };
+        match waiting {
+            Some(warm) => Ok(warm),
+            None => self.raise(network).await,
+        }
+    }
+
+    async fn raise(&self, network: Network) -> Result<Warm> {
         let permit = self.inner.raising.acquire().await.step("helper")?;
         let inner = self.inner.clone();
-        let raised = spawn_blocking(move || inner.raise()).await.step("helper")?;
+        let raised = spawn_blocking(move || inner.raise(network)).await.step("helper")?;
         drop(permit);
         raised
     }
@@ -174,20 +254,20 @@ impl Inner {
         self.warm.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn walls(&self) -> Walls {
+    fn walls(&self, network: Network) -> Walls {
         match self.host.level {
             Level::Process => Walls::None,
-            Level::Root { .. } | Level::UserNamespaces { .. } => Walls::Namespaces,
+            Level::Root { .. } | Level::UserNamespaces { .. } => Walls::Namespaces(network),
         }
     }
 
-    fn raise(&self) -> Result<Warm> {
+    fn raise(&self, network: Network) -> Result<Warm> {
         let group = self.host.groups.as_ref().map(|groups| {
             let number = self.next_group.fetch_add(1, Ordering::Relaxed);
             groups.make(&format!("{}{number}", prefix()))
         });
         let group = group.transpose().step("control group")?;
-        match self.fork(group.as_deref()) {
+        match self.fork(self.walls(network), group.as_deref()) {
             Ok(birth) => birth.raise(&self.host.mapping, group),
             Err(error) => {
                 zygote::discard(group);
@@ -197,12 +277,12 @@ impl Inner {
     }
 
     /// Has the zygote fork, or its successor if it has been killed.
-    fn fork(&self, group: Option<&dyn Cgroup>) -> Result<Birth> {
+    fn fork(&self, walls: Walls, group: Option<&dyn Cgroup>) -> Result<Birth> {
         let mut zygote = self.zygote.lock().unwrap_or_else(PoisonError::into_inner);
-        match zygote.fork(self.walls(), group) {
+        match zygote.fork(walls, group) {
             Err(_) if zygote.has_ended() => {
                 *zygote = start_zygote(&self.host)?;
-                zygote.fork(self.walls(), group)
+                zygote.fork(walls, group)
             }
             done => done,
         }
@@ -211,11 +291,14 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        for Warm { keeper, init, group, .. } in self.lock_warm().drain(..) {
-            drop((keeper, init));
-            zygote::discard(group);
-        }
+        self.lock_warm().drain(..).for_each(Warm::discard);
     }
+}
+
+/// A name for a directory, which a process with more rights can open.
+fn open_path(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).step(path.display())
 }
 
 /// What of a spec can be had in a plain process.

@@ -125,6 +125,9 @@ impl Spec {
         if let Some(mount) = self.mounts.iter().find(|m| !is_inside_path(&m.target) || m.target == "/") {
             faults.push(format!("mount point {:?} is not an absolute path without '..'", mount.target));
         }
+        if self.network == Network::Host && !self.listen.is_empty() {
+            faults.push("an instance in the host's network has no loopback of its own to listen on".into());
+        }
         if let Some(listen) = self.listen.iter().find(|l| l.addr.ip().is_unspecified()) {
             faults.push(format!("cannot listen on {}: name an address", listen.addr));
         }
@@ -190,7 +193,8 @@ pub enum MountKind {
 pub enum Access {
     /// Not.
     ReadOnly,
-    /// Yes. What root inside writes is root's outside: keep the source where no other user can reach it.
+    /// Yes. What root inside writes is root's outside: keep the source where no other user can reach it. For other
+    /// users of the inside see [`Sandbox::writable_directory`](crate::Sandbox::writable_directory).
     ReadWrite,
 }
 
@@ -229,6 +233,11 @@ pub enum Protocol {
 pub enum Network {
     /// Its own loopback, and what the caller offers there.
     Isolated,
+    /// All that this machine reaches, the machine's own loopback and abstract sockets too: for what is trusted as its
+    /// user is, such as a step of a build. It has no rights over this network, opens no port below the machine's first
+    /// unprivileged one, and sees nothing of `/sys` but its control groups. Nothing can be offered to it
+    /// ([`Spec::listen`]); who resolves its names is for [`Spec::files`] to say. It is not prepared in advance.
+    Host,
 }
 
 /// What an instance sees at `/sys`.

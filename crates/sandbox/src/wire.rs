@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::spec::{InsideFile, Listen, MAX_FILE_BYTES, Spec};
+use crate::spec::{InsideFile, Listen, MAX_FILE_BYTES, Network, Spec};
 
 /// The most bytes of one message.
 const MAX_MESSAGE: usize = 64 << 10;
@@ -38,8 +38,8 @@ pub(crate) enum ToZygote {
 /// What an instance is kept in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Walls {
-    /// Namespaces, and all that goes with them.
-    Namespaces,
+    /// Namespaces, and all that goes with them; one for its network too, or the host's.
+    Namespaces(Network),
     /// Nothing: it is a process like any other of the same user.
     None,
 }
@@ -64,6 +64,8 @@ pub(crate) enum ToKeeper {
     Listen(Vec<Listen>),
     /// Make this many sockets to connect with.
     Sockets { count: usize, family: Family },
+    /// Give the directory that comes along (one descriptor), and all in it, to this user of the namespace.
+    Give { uid: u32 },
     /// End the instance now.
     Kill,
 }
@@ -79,6 +81,8 @@ pub(crate) enum FromKeeper {
     Listening,
     /// Sockets to connect with.
     Sockets { family: Family },
+    /// The directory is given.
+    Given,
     /// A step failed.
     Failed(Error),
     /// The init has ended by itself or been killed, and the scratch directory is empty.

@@ -35,6 +35,14 @@ pub(crate) struct Warm {
     pub(crate) group: Option<Box<dyn Cgroup>>,
 }
 
+impl Warm {
+    /// Ends what is not to become an instance.
+    pub(crate) fn discard(self) {
+        drop((self.keeper, self.init));
+        discard(self.group);
+    }
+}
+
 impl Zygote {
     /// Executes this program again, as the zygote.
     pub(crate) fn spawn() -> Result<Zygote> {
@@ -114,7 +122,7 @@ impl Birth {
     /// Sees it through until only the spec is missing. `group` is the one it was forked for, removed if this fails.
     pub(crate) fn raise(self, mapping: &Mapping, group: Option<Box<dyn Cgroup>>) -> Result<Warm> {
         let Birth { keeper, init, walls } = self;
-        let mapping = (walls == Walls::Namespaces).then_some(mapping);
+        let mapping = (walls != Walls::None).then_some(mapping);
         match raise(&keeper, &init, mapping) {
             Ok((mapped, init_pid)) => Ok(Warm { keeper, init, init_pid, mapped, group }),
             Err(error) => {

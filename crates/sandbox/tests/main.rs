@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `world.rs` | the root filesystem that the stories share, and how to run something in it |
 //! | `inside.rs` | what runs in an instance |
+//! | `build.rs` | the host's network, and directories that are lent |
 //! | `life.rs` | starting, ending, output, signals, users |
 //! | `walls.rs` | what holds a workload, tried as it would try |
 //! | `wires.rs` | sockets in and out |
@@ -17,6 +18,8 @@
 // Clippy knows tests by an attribute that a harness of one's own does not have.
 #![allow(clippy::unwrap_used)]
 
+#[path = "stories/build.rs"]
+mod build;
 #[path = "stories/inside.rs"]
 mod inside;
 #[path = "stories/life.rs"]
@@ -83,6 +86,12 @@ const STORIES: &[Story] = stories![
     Namespaces wires::many_connections_outlast_a_batch,
     Namespaces wires::programs_inside_reach_our_listeners,
     Namespaces wires::a_socket_of_the_host_is_reached_through_a_volume,
+    Namespaces build::a_step_reaches_what_the_host_reaches,
+    Namespaces build::a_step_has_its_own_processes_and_name,
+    Namespaces build::nothing_is_offered_in_the_hosts_network,
+    Root build::a_directory_is_another_users_to_fill,
+    Root build::a_directory_is_lent_without_root_too,
+    Root build::a_directory_is_lent_with_subordinate_ids,
     Limits limits::limits_change_while_it_runs,
     Limits limits::too_much_memory_is_told_as_such,
     Limits limits::files_in_memory_count,
@@ -104,6 +113,7 @@ fn main() {
     match words.first().map(String::as_str) {
         Some("inside") => inside::run(&words[1..]),
         Some("parent") => traces::be_a_parent(&words[1..]),
+        Some("lend") => build::lend_by(&words[1..]),
         Some("hello") => life::say_hello_by(&words[1..]),
         _ => tell(words.into_iter().find(|word| !word.starts_with('-')).unwrap_or_default()),
     }

@@ -11,7 +11,8 @@ use rustix::thread::{Gid, Uid, UnshareFlags};
 
 use super::{init, netlink, plain};
 use crate::error::{Error, Result, Step};
-use crate::spec::{Listen, Protocol};
+use crate::owners;
+use crate::spec::{Listen, Network, Protocol};
 use crate::sys::{self, Forked};
 use crate::wire::{self, Family, FromKeeper, SetGroups, ToKeeper, Walls};
 
@@ -32,7 +33,7 @@ struct Keeper {
 pub(super) fn run(haar: OwnedFd, socket: OwnedFd, procs: Vec<OwnedFd>, walls: Walls) -> ! {
     super::name(c"haar-keeper");
     let prepared = match walls {
-        Walls::Namespaces => prepare(&haar).map(Some),
+        Walls::Namespaces(network) => prepare(&haar, network).map(Some),
         Walls::None => plain::adopt_orphans().map(|()| None),
     };
     match prepared.and_then(|groups| Ok((groups, start_init(&haar, walls)?))) {
@@ -56,19 +57,30 @@ pub(super) fn run(haar: OwnedFd, socket: OwnedFd, procs: Vec<OwnedFd>, walls: Wa
 }
 
 /// Enters new namespaces and becomes their root.
-fn prepare(haar: &OwnedFd) -> Result<SetGroups> {
+fn prepare(haar: &OwnedFd, network: Network) -> Result<SetGroups> {
     // The user namespace comes first (the kernel sees to that), so it owns the others.
-    let spaces = UnshareFlags::NEWUSER | UnshareFlags::NEWNET | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
+    let mut spaces = UnshareFlags::NEWUSER | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
+    if network == Network::Isolated {
+        spaces |= UnshareFlags::NEWNET;
+    }
     sys::unshare(spaces).step("new namespaces")?;
     let groups = ask_for_ids(haar)?;
     become_root(groups).step("root of the user namespace")?;
     // From here on no process of the same user can look into this one or its children.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).step("not dumpable")?;
+    if network == Network::Isolated {
+        set_up_network()?;
+    }
+    Ok(groups)
+}
+
+/// Only ever in a namespace of our own: what is written here would hold for the host else.
+fn set_up_network() -> Result<()> {
     netlink::set_up(netlink::LOOPBACK).step("loopback")?;
     // As in other container runtimes, low ports need no privilege inside. Where this cannot be set, root may bind
     // them still.
     let _ = std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
-    Ok(groups)
+    Ok(())
 }
 
 /// Only a process outside the namespace may map ids into it.
@@ -95,7 +107,7 @@ fn become_root(groups: SetGroups) -> io::Result<()> {
 /// Forks the init, as process 1 of a new process namespace if there are to be walls. In the new process there is nothing to return.
 fn start_init(haar: &OwnedFd, walls: Walls) -> Result<Option<(Pid, OwnedFd)>> {
     let flags = match walls {
-        Walls::Namespaces => libc::CLONE_NEWPID,
+        Walls::Namespaces(_) => libc::CLONE_NEWPID,
         Walls::None => 0,
     };
     let pid = match sys::fork(flags).step("fork an init")? {
@@ -131,6 +143,7 @@ impl Keeper {
             }
             Ok(Some((ToKeeper::Listen(list), _))) => self.listen(&list),
             Ok(Some((ToKeeper::Sockets { count, family }, _))) => self.make_sockets(count, family),
+            Ok(Some((ToKeeper::Give { uid }, fds))) => self.give(fds.first(), uid),
             Ok(Some((ToKeeper::Kill | ToKeeper::Mapped { .. }, _))) => self.kill(),
             // Without haar there is nobody to serve.
             Ok(None) | Err(_) => self.finish(),
@@ -143,7 +156,7 @@ impl Keeper {
     fn kill(&self) -> Result<()> {
         // The id cannot have been given to another: it is kept until we wait for it.
         match self.walls {
-            Walls::Namespaces => rustix::process::kill_process(self.init, Signal::KILL).step("kill"),
+            Walls::Namespaces(_) => rustix::process::kill_process(self.init, Signal::KILL).step("kill"),
             // Without a namespace to end; the others follow when the init has ended.
             Walls::None => rustix::process::kill_process_group(self.init, Signal::KILL).step("kill"),
         }
@@ -161,6 +174,13 @@ impl Keeper {
             (0..count.min(wire::MAX_FDS)).map(one).collect::<io::Result<Vec<_>>>().step("socket")?;
         let fds: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
         wire::send(&self.haar, &FromKeeper::Sockets { family }, &fds).step("hand over sockets")
+    }
+
+    /// As the root of a namespace whose ids the user who runs haar has no other way to give files to.
+    fn give(&self, directory: Option<&OwnedFd>, uid: u32) -> Result<()> {
+        let directory = directory.ok_or_else(|| Error::host("no directory came"))?;
+        owners::give(directory, uid).step("give a directory")?;
+        wire::send(&self.haar, &FromKeeper::Given, &[]).step("report")
     }
 
     /// Waits for the init, whose end the kernel delays until every process of the instance is gone, and tidies up.

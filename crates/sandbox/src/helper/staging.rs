@@ -72,7 +72,9 @@ pub(super) fn furnish(groups: SetGroups) -> Result<Furniture> {
     }
     attach(&proc, "proc").step("/proc")?;
     drop(proc);
-    let sys = sys.filter(|sys| attach(sys, "sys").is_ok()).is_some();
+    // The kernel's tree is given to who owns the network that it shows.
+    let sys =
+        sys.map_or_else(|| mount("tmpfs", "sys", c"size=64k,mode=755"), |sys| attach(&sys, "sys")).is_ok();
     if sys {
         show_groups();
     }
@@ -125,6 +127,8 @@ fn read_only_clone(path: &str) -> io::Result<OwnedFd> {
 /// only this knowledge.
 fn show_groups() {
     let root = Path::new("sys/fs/cgroup");
+    // There already in the kernel's tree.
+    let _ = fs::create_dir_all(root);
     if mount("cgroup2", "sys/fs/cgroup", c"").is_ok() && root.join("memory.max").exists() {
         return;
     }
