@@ -130,19 +130,145 @@ pub trait Images: Send + Sync {
     fn resolve<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Image>>;
 }
 
-/// Where a line of output comes from.
+/// A layer that was made on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MadeLayer {
+    /// The digest of its archive, uncompressed, `sha256:…`: what images name it by.
+    pub digest: String,
+    /// Its files.
+    pub directory: std::path::PathBuf,
+}
+
+/// A base for images that needs no registry: this machine's programs and libraries, for reading only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MachineBase {
+    /// What is not the machine's own: `/etc`, and where the machine's directories go.
+    pub layer: MadeLayer,
+    /// The machine's directories.
+    pub mounts: Vec<HostMount>,
+    /// The minor version of `/usr/bin/python3`, such as `3.11`; `None` where there is none.
+    pub python: Option<String>,
+}
+
+/// A directory to be filled, on the disk where layers are. It is removed when this is dropped.
+pub struct Staged {
+    /// Where it is.
+    pub path: std::path::PathBuf,
+    /// Removes it, and keeps others from doing so before.
+    pub guard: Box<dyn Send + Sync>,
+}
+
+/// How an image is run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageConfig {
+    /// What always runs, before the command.
+    pub entrypoint: Vec<String>,
+    /// What runs, or the arguments of the entrypoint.
+    pub command: Vec<String>,
+    /// `NAME=value` pairs.
+    pub env: Vec<String>,
+    /// Where it runs.
+    pub working_dir: String,
+    /// `uid:gid`.
+    pub user: String,
+}
+
+/// The most that an archive may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArchiveLimits {
+    /// Bytes, headers included.
+    pub bytes: u64,
+    /// Files, directories and links.
+    pub entries: usize,
+}
+
+/// Makes images out of directories. Everything here blocks: call it where that is allowed.
+pub trait ImageMaker: Send + Sync {
+    /// The base that stands on this machine as it is now.
+    ///
+    /// # Errors
+    /// `INTERNAL` when it cannot be read or kept.
+    fn machine(&self) -> Result<MachineBase>;
+    /// The layer that was kept under this key, if it is still there.
+    fn made(&self, key: &str) -> Option<MadeLayer>;
+    /// An empty directory.
+    ///
+    /// # Errors
+    /// `INTERNAL` when the disk refuses.
+    fn stage(&self) -> Result<Staged>;
+    /// Unpacks an archive from outside into an empty directory, which nothing in it can leave. Gives the digest of what
+    /// was read, to the end.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for what is no archive or larger than the limits.
+    fn unpack(&self, archive: &mut dyn std::io::Read, into: &Staged, limits: ArchiveLimits)
+    -> Result<String>;
+    /// Makes a layer of a directory, all of it owned by this user and group, and keeps it under a key that stands for
+    /// whatever it was made from. Files' times are not kept, so the same content is the same layer.
+    ///
+    /// # Errors
+    /// `INTERNAL` when the disk refuses.
+    fn keep(&self, staged: Staged, key: &str, owner: u32) -> Result<MadeLayer>;
+    /// Makes an image of layers that were made here, the lowest first, and points the reference at it. Gives the
+    /// image's digest.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for a reference that is none, `NOT_FOUND` for a layer that was not made here.
+    fn publish(&self, reference: &str, layers: &[String], config: &ImageConfig) -> Result<String>;
+}
+
+/// Where a line of output comes from. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSource {
     /// The project's id.
     pub project: Arc<str>,
     /// The region.
     pub region: Arc<str>,
-    /// The service.
-    pub service: Arc<str>,
-    /// The revision.
-    pub revision: Arc<str>,
+    /// What it is an instance of.
+    pub owner: Owner,
     /// The instance.
     pub instance: Arc<str>,
+}
+
+/// What an instance is one of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// A service's revision.
+    Revision {
+        /// The service.
+        service: Arc<str>,
+        /// The revision.
+        revision: Arc<str>,
+    },
+    /// A task of a job's execution.
+    Task {
+        /// The job.
+        job: Arc<str>,
+        /// The execution.
+        execution: Arc<str>,
+        /// Which of the execution's tasks, from 0 on.
+        index: u32,
+        /// Which of the task's attempts, from 0 on.
+        attempt: u32,
+    },
+}
+
+impl Owner {
+    /// The name of the service or job.
+    pub fn name(&self) -> &Arc<str> {
+        match self {
+            Owner::Revision { service, .. } => service,
+            Owner::Task { job, .. } => job,
+        }
+    }
+
+    /// The name of the revision or execution.
+    pub fn part(&self) -> &Arc<str> {
+        match self {
+            Owner::Revision { revision, .. } => revision,
+            Owner::Task { execution, .. } => execution,
+        }
+    }
 }
 
 /// Which output a line was written to.
@@ -160,7 +286,7 @@ pub enum LogStream {
 pub trait Logs: Send + Sync {
     /// One line, without its end.
     fn line(&self, source: &LogSource, stream: LogStream, line: &str);
-    /// The last lines of a revision, the oldest first, for error messages.
+    /// The last lines of a revision or of an attempt at a task, the oldest first, for error messages.
     fn tail(&self, source: &LogSource, lines: usize) -> Vec<String>;
 }
 

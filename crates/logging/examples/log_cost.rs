@@ -18,7 +18,7 @@ use kernel::{
     BoxFuture, Caller, Error, Method, Principal, Resource,
     call::RequestInfo,
     clock::Clock,
-    ports::{Authority, LogSource, LogStream, Logs, Project, Projects},
+    ports::{Authority, LogSource, LogStream, Logs, Owner, Project, Projects},
 };
 use logging::{Logging, Options};
 use prost::Message;
@@ -51,8 +51,7 @@ fn source(service: &str) -> LogSource {
     LogSource {
         project: "my-project".into(),
         region: "us-central1".into(),
-        service: service.into(),
-        revision: format!("{service}-00001-abc").into(),
+        owner: Owner::Revision { service: service.into(), revision: format!("{service}-00001-abc").into() },
         instance: "0087599d42a1c2f1".into(),
     }
 }

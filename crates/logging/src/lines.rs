@@ -15,7 +15,7 @@ use apis::google::{
         v2::{LogEntry, LogEntryOperation, LogEntrySourceLocation, log_entry::Payload},
     },
 };
-use kernel::ports::{LogSource, LogStream};
+use kernel::ports::{LogSource, LogStream, Owner};
 use prost::Message;
 use serde_json::{Map, Value};
 
@@ -63,24 +63,41 @@ impl Streams {
 }
 
 fn shared(source: &LogSource, origin: Origin) -> Vec<u8> {
-    let labels = [
-        ("configuration_name", &source.service),
-        ("location", &source.region),
-        ("project_id", &source.project),
-        ("revision_name", &source.revision),
-        ("service_name", &source.service),
-    ];
-    let instance = Some(source.instance.to_string()).filter(|instance| !instance.is_empty());
     let entry = LogEntry {
         log_name: format!("projects/{}/logs/{}", source.project, origin.log_id()),
-        resource: Some(MonitoredResource {
-            r#type: "cloud_run_revision".into(),
-            labels: labels.map(|(name, value)| (name.to_owned(), value.to_string())).into(),
-        }),
-        labels: instance.map(|instance| ("instanceId".to_owned(), instance)).into_iter().collect(),
+        resource: Some(resource(source)),
+        labels: instance_labels(source),
         ..LogEntry::default()
     };
     entry.encode_to_vec()
+}
+
+/// What an instance's entries are of, as Cloud Logging's list of resource types has it.
+fn resource(source: &LogSource) -> MonitoredResource {
+    let place = [("location", &source.region), ("project_id", &source.project)];
+    let (kind, own): (_, &[_]) = match &source.owner {
+        Owner::Revision { service, revision } => (
+            "cloud_run_revision",
+            &[("configuration_name", service), ("revision_name", revision), ("service_name", service)],
+        ),
+        Owner::Task { job, .. } => ("cloud_run_job", &[("job_name", job)]),
+    };
+    let labels = place.iter().chain(own).map(|(name, value)| ((*name).to_owned(), value.to_string()));
+    MonitoredResource { r#type: kind.into(), labels: labels.collect() }
+}
+
+/// Which instance it was; of a job's also the execution, the task and the attempt.
+fn instance_labels(source: &LogSource) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::new();
+    if !source.instance.is_empty() {
+        labels.insert("instanceId".to_owned(), source.instance.to_string());
+    }
+    if let Owner::Task { execution, index, attempt, .. } = &source.owner {
+        labels.insert("run.googleapis.com/execution_name".to_owned(), execution.to_string());
+        labels.insert("run.googleapis.com/task_index".to_owned(), index.to_string());
+        labels.insert("run.googleapis.com/task_attempt".to_owned(), attempt.to_string());
+    }
+    labels
 }
 
 /// The entry of a line.

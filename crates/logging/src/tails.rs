@@ -1,24 +1,26 @@
-//! The last lines of each revision, in memory, for error messages. Bounded: the revision that was silent for
-//! longest is forgotten first.
+//! The last lines of each revision and of each attempt at a task, in memory, for error messages. Bounded: the one
+//! that was silent for longest is forgotten first.
 
 use std::{collections::VecDeque, sync::Arc};
 
-use kernel::ports::LogSource;
+use kernel::ports::{LogSource, Owner};
 
-/// The most revisions that are remembered.
-const REVISIONS: usize = 64;
-/// The most lines of a revision, and the most bytes of them.
+/// The most owners that are remembered.
+const OWNERS: usize = 64;
+/// The most lines of an owner, and the most bytes of them.
 const LINES: usize = 100;
 const BYTES: usize = 8 << 10;
 /// The most bytes of one line.
 const LINE: usize = 1 << 10;
 
-/// The last lines, the revision that spoke last first.
+/// The last lines, the owner that spoke last first.
 #[derive(Default)]
 pub(crate) struct Tails(VecDeque<Tail>);
 
 struct Tail {
-    revision: [Arc<str>; 4],
+    project: Arc<str>,
+    region: Arc<str>,
+    owner: Owner,
     lines: VecDeque<Box<str>>,
     bytes: usize,
 }
@@ -34,7 +36,7 @@ impl Tails {
                 self.0.rotate_right(1);
             }
             None => {
-                self.0.truncate(REVISIONS - 1);
+                self.0.truncate(OWNERS - 1);
                 self.0.push_front(Tail::new(source));
             }
         }
@@ -43,7 +45,7 @@ impl Tails {
         }
     }
 
-    /// The last lines of a revision, the oldest first.
+    /// The last lines of a source's owner, the oldest first.
     pub(crate) fn last(&self, source: &LogSource, lines: usize) -> Vec<String> {
         let Some(tail) = self.0.iter().find(|tail| tail.is_of(source)) else { return Vec::new() };
         let skipped = tail.lines.len().saturating_sub(lines);
@@ -53,17 +55,12 @@ impl Tails {
 
 impl Tail {
     fn new(source: &LogSource) -> Self {
-        let LogSource { project, region, service, revision, .. } = source;
-        let revision = [project.clone(), region.clone(), service.clone(), revision.clone()];
-        Tail { revision, lines: VecDeque::new(), bytes: 0 }
+        let LogSource { project, region, owner, .. } = source.clone();
+        Tail { project, region, owner, lines: VecDeque::new(), bytes: 0 }
     }
 
     fn is_of(&self, source: &LogSource) -> bool {
-        let [project, region, service, revision] = &self.revision;
-        *revision == source.revision
-            && *service == source.service
-            && *region == source.region
-            && *project == source.project
+        self.owner == source.owner && self.region == source.region && self.project == source.project
     }
 
     fn push(&mut self, line: &str) {

@@ -17,7 +17,7 @@ use kernel::{
     BoxFuture, Caller, Code, Error, Method, Principal, Resource, Result,
     call::RequestInfo,
     clock::Clock,
-    ports::{Authority, LogSource, Project, Projects},
+    ports::{Authority, LogSource, Owner, Project, Projects},
 };
 use logging::{Logging, Options};
 use prost::Message;
@@ -159,8 +159,7 @@ pub(crate) fn source(revision: &str) -> LogSource {
     LogSource {
         project: "haar-test".into(),
         region: "us-central1".into(),
-        service: "shop".into(),
-        revision: revision.into(),
+        owner: Owner::Revision { service: "shop".into(), revision: revision.into() },
         instance: "0a1b2c".into(),
     }
 }

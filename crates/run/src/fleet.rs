@@ -10,7 +10,7 @@ use std::{
 use ingress::{Instance, Instances, RevisionId, StartError, Stream};
 use kernel::{
     BoxFuture,
-    ports::{LogSource, LogStream},
+    ports::{LogSource, LogStream, Owner},
 };
 
 use crate::{
@@ -78,7 +78,9 @@ impl Fleet {
     pub(crate) fn count(&self, project: &str, region: &str, service: &str) -> usize {
         let is_its = |known: &&Known| {
             let source = &known.source;
-            *source.project == *project && *source.region == *region && *source.service == *service
+            *source.project == *project
+                && *source.region == *region
+                && matches!(&source.owner, Owner::Revision { service: of, .. } if **of == *service)
         };
         lock(&self.members).known.values().filter(is_its).count()
     }
@@ -162,7 +164,7 @@ impl Fleet {
             Err(end) => {
                 unready.running.stop(Duration::ZERO).await;
                 let message = explain(run, &source, port, memory, &end);
-                run.ports.logs.line(&source, LogStream::System, &words::probe_failed(&source.service, port));
+                run.ports.logs.line(&source, LogStream::System, &words::probe_failed(source.owner.name(), port));
                 Err(Failure::new("HealthCheckContainerError", message))
             }
         }

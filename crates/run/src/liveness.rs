@@ -88,7 +88,7 @@ pub(crate) async fn watch(cpu: Arc<Cpu>, port: u16, probe: Probe, source: LogSou
         Some(ProbeKind::Grpc(_)) => "GRPC",
         Some(ProbeKind::Tcp(_)) | None => "TCP",
     };
-    let message = words::not_live(kind, probe.failure_threshold.max(1), &source.service, port, &gave_up);
+    let message = words::not_live(kind, probe.failure_threshold.max(1), source.owner.name(), port, &gave_up);
     logs.line(&source, LogStream::System, &message);
     cpu.thaw();
     cpu.running.stop(Duration::ZERO).await;

@@ -9,10 +9,10 @@ use crate::{
     report::{Result, Trouble},
 };
 
-/// Show what a service wrote, and the requests it answered
+/// Show what a service or a job wrote, and the requests that a service answered
 #[derive(Args)]
 pub struct Logs {
-    /// The service
+    /// The service or job
     name: String,
     /// The project, if not the usual one
     #[arg(long, value_name = "ID")]
@@ -54,9 +54,10 @@ impl Logs {
     /// The newest entries, the newest first.
     fn entries(&self, running: &Running, token: &str, lines: u32, since: &str) -> Result<Vec<Value>> {
         let project = self.project.as_ref().unwrap_or(&running.project);
+        let name = Value::from(self.name.as_str());
         let mut filter = format!(
-            "resource.type=\"cloud_run_revision\" AND resource.labels.service_name={}",
-            Value::from(self.name.as_str())
+            "((resource.type=\"cloud_run_revision\" AND resource.labels.service_name={name}) OR \
+             (resource.type=\"cloud_run_job\" AND resource.labels.job_name={name}))"
         );
         if !since.is_empty() {
             filter.push_str(&format!(" AND timestamp>=\"{since}\""));

@@ -10,7 +10,7 @@ use ingress::{Batch, FromWorkload, Ingress, Invokers, RequestLog, RequestRecord,
 use kernel::{
     BoxFuture, Error, Principal, Resource, Result,
     call::RequestInfo,
-    ports::{Authority, Identity, Image, LogSource},
+    ports::{Authority, Identity, Image, LogSource, Owner},
 };
 
 use logging::{Logging, RequestEntry};
@@ -123,7 +123,7 @@ impl RequestLog for Requests {
 fn source(record: &RequestRecord<'_>, last: Option<LogSource>) -> LogSource {
     let is_same = |last: &LogSource| {
         *last.instance == *record.instance
-            && *last.revision == *record.revision
+            && **last.owner.part() == *record.revision
             && *last.region == *record.region
             && *last.project == *record.project
     };
@@ -132,8 +132,7 @@ fn source(record: &RequestRecord<'_>, last: Option<LogSource>) -> LogSource {
         None => LogSource {
             project: record.project.into(),
             region: record.region.into(),
-            service: record.service.into(),
-            revision: record.revision.into(),
+            owner: Owner::Revision { service: record.service.into(), revision: record.revision.into() },
             instance: record.instance.into(),
         },
     }
