@@ -45,6 +45,23 @@ pub struct Sql {
     servers: Mutex<HashMap<String, Arc<Server>>>,
 }
 
+/// An instance, for people.
+#[derive(Clone, Debug)]
+pub struct InstanceStatus {
+    /// The id of its project.
+    pub project: String,
+    /// Its id.
+    pub name: String,
+    /// What workloads know it by, `P:R:I`.
+    pub connection_name: String,
+    /// What it was asked to be, such as `POSTGRES_16`.
+    pub version: String,
+    /// How far it is, in Cloud SQL's words.
+    pub state: &'static str,
+    /// The directory of its socket.
+    pub socket: PathBuf,
+}
+
 /// An instance that exists.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
@@ -92,6 +109,22 @@ impl Sql {
             stopping.spawn(async move { server.stop(Stop::Orderly).await });
         }
         while stopping.join_next().await.is_some() {}
+    }
+
+    /// The instances there are, for people.
+    pub fn status(&self) -> Vec<InstanceStatus> {
+        let status = |(name, held): (Arc<str>, Held<InstanceRecord>)| {
+            let (project, instance) = names::parts(&name);
+            InstanceStatus {
+                project: project.to_owned(),
+                name: instance.to_owned(),
+                connection_name: names::connection(&name, &held.region),
+                version: names::version(held.major).as_str_name().to_owned(),
+                state: held.state().name(),
+                socket: self.server(&held).cluster().socket_directory().to_owned(),
+            }
+        };
+        self.instances.mirror().list().into_iter().map(status).collect()
     }
 
     /// The project that a caller names by id or number.

@@ -35,8 +35,8 @@ mod record;
 mod refuse;
 
 pub use api::methods;
-pub use engine::Sql;
-pub use postgres::Config;
+pub use engine::{InstanceStatus, Sql};
+pub use postgres::{Config, Installation, install, installations, stop_left_behind};
 
 /// The service that instances belong to.
 pub const SERVICE: &str = "sqladmin.googleapis.com";

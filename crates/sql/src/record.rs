@@ -59,6 +59,18 @@ pub(crate) enum State {
     Failed = 3,
 }
 
+impl State {
+    /// What Cloud SQL calls it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            State::Creating => "PENDING_CREATE",
+            State::Runnable => "RUNNABLE",
+            State::Deleting => "PENDING_DELETE",
+            State::Failed => "FAILED",
+        }
+    }
+}
+
 /// A server that was started: enough to know it again.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct ServerRecord {

@@ -1,6 +1,8 @@
 //! A Cloud SQL in directories of its own, called as the gateway calls it.
 
 use std::{
+    fs::{DirBuilder, Permissions},
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -49,11 +51,15 @@ impl World {
     }
 
     pub(crate) async fn open(dir: TempDir) -> World {
-        let store = opened(&dir.path().join("store")).await;
+        // As haar has it: PostgreSQL's user may come to the sockets, and not to the data.
+        std::fs::set_permissions(dir.path(), Permissions::from_mode(0o711)).unwrap();
+        let closed = dir.path().join("data");
+        DirBuilder::new().recursive(true).mode(0o700).create(&closed).unwrap();
+        let store = opened(&closed.join("store")).await;
         let clock = Clock::system();
         let operations = Operations::open(store.clone(), clock.clone()).await.unwrap();
         let config = Config {
-            directory: dir.path().join("sql"),
+            directory: closed.join("sql"),
             run_directory: dir.path().join("run"),
             postgres_directory: None,
             installed_directory: None,
@@ -175,7 +181,7 @@ impl World {
 
     /// The server's process, from the file that PostgreSQL keeps.
     pub(crate) fn pid(&self) -> i32 {
-        let clusters = std::fs::read_dir(self.dir.path().join("sql")).unwrap();
+        let clusters = std::fs::read_dir(self.dir.path().join("data/sql")).unwrap();
         let cluster = clusters.flatten().next().expect("a cluster").path();
         let file = std::fs::read_to_string(cluster.join("data/postmaster.pid")).unwrap_or_default();
         file.lines().next().and_then(|pid| pid.parse().ok()).unwrap_or(0)
@@ -183,7 +189,7 @@ impl World {
 
     /// How many clusters lie on the disk.
     pub(crate) fn clusters(&self) -> usize {
-        std::fs::read_dir(self.dir.path().join("sql")).unwrap().count()
+        std::fs::read_dir(self.dir.path().join("data/sql")).unwrap().count()
     }
 }
 

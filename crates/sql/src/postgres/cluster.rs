@@ -2,6 +2,9 @@
 //!
 //! `DIRECTORY/UID` holds the administrator's password (haar's alone), the log, and the data, which are PostgreSQL's
 //! own. A cluster is made beside its place and moved there when it is whole: a cluster that is there is complete.
+//!
+//! The directories above stay closed to PostgreSQL's user, wherever they are: its programs are given an open handle of
+//! `DIRECTORY/UID` and know no other way there ([`HANDLE`]). Opening haar's directory to a group was the other way.
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},
@@ -13,6 +16,7 @@ use std::{
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use kernel::{Error, Result};
+use rustix::fs::{Mode, OFlags, open};
 use tokio::process::Command;
 
 use super::{
@@ -25,6 +29,10 @@ use super::{
 pub(crate) const ADMINISTRATOR: &str = "cloudsqladmin";
 /// The longest path of a Unix socket, in bytes (`sun_path` less its end).
 const LONGEST_SOCKET: usize = 107;
+/// A cluster's home, as PostgreSQL's programs know it: descriptor 9, which all their children inherit.
+const HANDLE: &str = "/proc/self/fd/9";
+/// Runs a command with its standard input as that descriptor. `pg_ctl` and `initdb` need this very shell too.
+const WITH_HANDLE: &str = r#"exec "$@" 9<&0 </dev/null"#;
 /// What the directories of clusters that are being made start with.
 const UNFINISHED: &str = "new-";
 /// A log above this is started anew when the server is, in bytes.
@@ -107,8 +115,9 @@ impl Cluster {
     /// # Errors
     /// `UNAVAILABLE` with the end of the log.
     pub(crate) async fn start(&self, postgres: &Installation) -> Result<()> {
-        let mut command = self.command(postgres, "pg_ctl");
-        command.args(["start", "-s", "-w", "-t", "60", "-D"]).arg(self.data()).arg("-l").arg(self.log());
+        let mut command = self.command(postgres, "pg_ctl")?;
+        command.args(["start", "-s", "-w", "-t", "60", "-D"]).arg(self.handle(&self.data()));
+        command.arg("-l").arg(self.handle(&self.log()));
         let output = command.output().await.map_err(|error| trouble(&postgres.bin, error))?;
         if output.status.success() {
             return Ok(());
@@ -136,13 +145,6 @@ impl Cluster {
     fn make_home(&self) -> Result<()> {
         make_directory(&self.home, 0o700)?;
         self.run_as.let_through(&self.home)?;
-        if let Some(closed) = self.run_as.closed_above(&self.data()) {
-            return Err(Error::precondition(format!(
-                "PostgreSQL runs as a user without rights, who cannot enter {}: keep haar's data elsewhere (--data), \
-                 or let others pass through it (chmod o+x).",
-                closed.display()
-            )));
-        }
         let log = self.home.join("log");
         make_directory(&log, 0o700)?;
         self.run_as.give(&log, 0o700)
@@ -179,12 +181,12 @@ impl Cluster {
     }
 
     async fn initdb(&self, postgres: &Installation, data: &Path, password: &Path) -> Result<()> {
-        let mut command = self.command(postgres, "initdb");
+        let mut command = self.command(postgres, "initdb")?;
         command
             .args(["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "-U", ADMINISTRATOR, "-D"])
-            .arg(data)
+            .arg(self.handle(data))
             .arg("--pwfile")
-            .arg(password)
+            .arg(self.handle(password))
             .kill_on_drop(true);
         let output = command.output().await.map_err(|error| trouble(&postgres.bin, error))?;
         if output.status.success() {
@@ -194,12 +196,22 @@ impl Cluster {
         Err(Error::precondition(format!("initdb failed: {}", said.trim())))
     }
 
-    fn command(&self, postgres: &Installation, program: &str) -> Command {
-        let mut command = Command::new(postgres.program(program));
+    /// One of PostgreSQL's programs, as the user it runs as, with the handle of this cluster's home.
+    fn command(&self, postgres: &Installation, program: &str) -> Result<Command> {
+        self.run_as.check_reaches(&postgres.bin)?;
+        let home = open(&self.home, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|error| trouble(&self.home, error.into()))?;
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", WITH_HANDLE, "sh"]).arg(postgres.program(program));
         command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C.UTF-8");
-        command.current_dir("/").stdin(Stdio::null());
+        command.current_dir("/").stdin(Stdio::from(home));
         self.run_as.apply(&mut command);
-        command
+        Ok(command)
+    }
+
+    /// A path below the home, by way of the handle.
+    fn handle(&self, path: &Path) -> PathBuf {
+        path.strip_prefix(&self.home).map_or_else(|_| path.to_owned(), |below| Path::new(HANDLE).join(below))
     }
 
     /// Everybody may pass through to the socket, where a password is asked: a workload has any user number. The

@@ -18,13 +18,22 @@ const PROGRAMS: [&str; 3] = ["postgres", "initdb", "pg_ctl"];
 
 /// One installed PostgreSQL.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Installation {
+pub struct Installation {
     /// The directory of its programs.
-    pub(crate) bin: PathBuf,
+    pub bin: PathBuf,
     /// Its major version.
-    pub(crate) major: u32,
+    pub major: u32,
     /// Its version, such as `15.18`.
-    pub(crate) version: String,
+    pub version: String,
+}
+
+/// Every PostgreSQL that is found, the preferred first; of each major version the first is used.
+pub async fn installations(config: &Config) -> Vec<Installation> {
+    let mut found = Vec::new();
+    for bin in candidates(config) {
+        found.extend(version_of(&bin).await);
+    }
+    found
 }
 
 impl Installation {
@@ -106,7 +115,8 @@ fn complete(directory: &Path) -> Option<PathBuf> {
     [real, directory.to_owned()].into_iter().find(|bin| PROGRAMS.iter().all(|name| bin.join(name).is_file()))
 }
 
-async fn version_of(bin: &Path) -> Option<Installation> {
+/// The PostgreSQL whose programs are in a directory, if it runs here.
+pub(super) async fn version_of(bin: &Path) -> Option<Installation> {
     let mut command = Command::new(bin.join("postgres"));
     let output = command.arg("--version").kill_on_drop(true).output().await.ok()?;
     let (major, version) = parse_version(std::str::from_utf8(&output.stdout).ok()?)?;

@@ -56,8 +56,18 @@ impl Process {
         }
     }
 
+    /// Ends it with a signal, and after a while at once. What PostgreSQL does on which:
+    /// <https://www.postgresql.org/docs/current/server-shutdown.html>.
+    pub(crate) async fn end(self, first: Signal, patience: Duration) {
+        self.signal(first);
+        if tokio::time::timeout(patience, self.ended()).await.is_err() {
+            self.signal(Signal::QUIT);
+            self.ended().await;
+        }
+    }
+
     /// Sends it a signal, if it still runs.
-    pub(crate) fn signal(self, signal: Signal) {
+    fn signal(self, signal: Signal) {
         if let Some(pid) = Pid::from_raw(self.pid).filter(|_| self.is_alive()) {
             let _ = kill_process(pid, signal);
         }

@@ -4,6 +4,9 @@
 //! it again unless it was stopped on purpose; when the last handle is dropped, the task ends and the server stays.
 
 use std::{
+    fs::DirBuilder,
+    os::unix::fs::DirBuilderExt,
+    path::Path,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
@@ -49,14 +52,11 @@ impl Host {
         Host { config, run_as: RunAs::settle(), remembered, closing: AtomicBool::new(false) }
     }
 
-    /// Makes the directory above the clusters, and lets PostgreSQL's user pass through.
+    /// Makes the directory above the clusters.
     pub(crate) fn prepare(&self) -> Result<()> {
         let directory = &self.config.directory;
-        std::fs::create_dir_all(directory).map_err(|error| super::user::trouble(directory, error))?;
-        for path in [Some(&**directory), directory.parent()].into_iter().flatten() {
-            self.run_as.let_through(path)?;
-        }
-        Ok(())
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        made.map_err(|error| super::user::trouble(directory, error))
     }
 
     /// From now on no server is started; whoever is starting one ends with that first.
@@ -77,6 +77,20 @@ impl Host {
 fn replace(held: &mut ServerRecord, record: &ServerRecord) -> Result<()> {
     *held = record.clone();
     Ok(())
+}
+
+/// Stops, in order, the servers whose clusters are below a directory and whose haar is gone. Nobody may be running haar
+/// on it. Gives how many there were.
+pub async fn stop_left_behind(directory: &Path) -> usize {
+    let clusters = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let left: Vec<Process> =
+        clusters.filter_map(|cluster| Process::serving(&cluster.path().join("data"), None)).collect();
+    let mut ending = tokio::task::JoinSet::new();
+    for process in &left {
+        ending.spawn(process.end(Signal::INT, ORDERLY));
+    }
+    ending.join_all().await;
+    left.len()
 }
 
 /// How a server is stopped.
@@ -155,12 +169,7 @@ impl Server {
         self.wanted.send_replace(false);
         let _doing = self.doing.lock().await;
         let Some(process) = self.process() else { return };
-        // What the signals mean: <https://www.postgresql.org/docs/current/server-shutdown.html>.
-        process.signal(if how == Stop::Orderly { Signal::INT } else { Signal::QUIT });
-        if tokio::time::timeout(ORDERLY, process.ended()).await.is_err() {
-            process.signal(Signal::QUIT);
-            process.ended().await;
-        }
+        process.end(if how == Stop::Orderly { Signal::INT } else { Signal::QUIT }, ORDERLY).await;
     }
 
     /// Starts it again with other flags.

@@ -1,6 +1,10 @@
 //! The user that servers run as.
 
-use std::{fs, os::unix::fs::PermissionsExt, os::unix::fs::chown, path::Path};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt, chown},
+    path::Path,
+};
 
 use kernel::{Error, Result};
 use tokio::process::Command;
@@ -57,11 +61,26 @@ impl RunAs {
         }
     }
 
-    /// Whether this user can pass through every directory above a path; the first that is closed, if not.
-    pub(crate) fn closed_above(self, path: &Path) -> Option<&Path> {
+    /// Makes sure that this user can enter the directory of PostgreSQL's programs.
+    ///
+    /// # Errors
+    /// `FAILED_PRECONDITION`, naming the directory that is closed.
+    pub(crate) fn check_reaches(self, bin: &Path) -> Result<()> {
+        match self.closed_at(bin) {
+            None => Ok(()),
+            Some(closed) => Err(Error::precondition(format!(
+                "PostgreSQL is in {}, and runs as a user without rights, who cannot enter {}: have PostgreSQL \
+                 elsewhere, or let others pass through (chmod o+x).",
+                bin.display(),
+                closed.display()
+            ))),
+        }
+    }
+
+    /// The first directory on the way to this one that this user cannot pass through.
+    fn closed_at(self, path: &Path) -> Option<&Path> {
         let RunAs::User { uid, gid } = self else { return None };
-        path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()).find(|above| {
-            use std::os::unix::fs::MetadataExt;
+        path.ancestors().filter(|above| !above.as_os_str().is_empty()).find(|above| {
             let Ok(found) = fs::metadata(above) else { return false };
             let bit = match () {
                 () if found.uid() == uid => 0o100,
