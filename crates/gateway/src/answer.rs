@@ -66,6 +66,9 @@ pub(crate) async fn answer(
     if let Some(refusal) = misaddressed(&request) {
         return Ok(plain(refusal));
     }
+    if let Door::Published(site) = &conn.door {
+        return Ok(plain(visit(site, &conn, request).await));
+    }
     if is_for_proxy(&conn, &request) {
         return Ok(plain(Box::pin(pass_on(conn, request)).await));
     }

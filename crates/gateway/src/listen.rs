@@ -6,7 +6,7 @@
 //! beyond it new ones wait in the kernel's backlog instead of being accepted and refused.
 
 use std::{
-    io,
+    fmt, io,
     net::{SocketAddr, TcpListener as StdListener},
     pin::{Pin, pin},
     sync::Arc,
@@ -29,6 +29,7 @@ use crate::{
     detect::{Protocol, Rewound, sniff},
     gateway::Shared,
     h2,
+    site::Site,
 };
 
 /// How much a client may take, and for how long. The defaults suit one machine.
@@ -66,7 +67,7 @@ impl Default for Limits {
 }
 
 /// Which way a connection comes in.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Door {
     /// From the machine itself. Programs on it may use the forward proxy, and without credentials on the plain
     /// port they may stand for the owner.
@@ -74,6 +75,19 @@ pub enum Door {
     /// From inside a workload, through a listener in its network namespace: loopback there means nothing here,
     /// so nobody is the owner and nothing is forwarded.
     Workload(Instance),
+    /// To one site only, whatever host a request names: a port of the machine that is a service's own. No API and
+    /// no proxy is behind it.
+    Published(Arc<dyn Site>),
+}
+
+impl fmt::Debug for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Door::Machine => f.write_str("Machine"),
+            Door::Workload(instance) => f.debug_tuple("Workload").field(instance).finish(),
+            Door::Published(_) => f.write_str("Published"),
+        }
+    }
 }
 
 /// The instance that a request came from. Requests that came in through a workload's door carry it among their
@@ -97,6 +111,11 @@ impl Listener {
     /// A listener inside a workload.
     pub fn workload(socket: StdListener, instance: Instance) -> Self {
         Listener { socket, door: Door::Workload(instance) }
+    }
+
+    /// A listener for one site.
+    pub fn published(socket: StdListener, site: Arc<dyn Site>) -> Self {
+        Listener { socket, door: Door::Published(site) }
     }
 }
 

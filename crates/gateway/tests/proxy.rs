@@ -205,6 +205,20 @@ async fn sites_answer_for_their_hosts_directly_and_through_the_proxy() {
 }
 
 #[tokio::test]
+async fn behind_a_published_door_there_is_its_site_and_nothing_else() {
+    let world = World::new();
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let door = world.gateway.open(Listener::published(socket, Arc::new(Mirror))).unwrap();
+    for host in ["localhost:8080", "secretmanager.googleapis.com", "other"] {
+        let site =
+            get(door.address(), "/v1/projects/my-project/secrets", &[&format!("Host: {host}")]).await;
+        assert!(site.ends_with("/v1/projects/my-project/secrets tls=false instance=None"), "{site}");
+    }
+    let absolute = get(door.address(), "http://elsewhere.example/b", &["Host: other"]).await;
+    assert!(absolute.ends_with("/b tls=false instance=None"), "{absolute}");
+}
+
+#[tokio::test]
 async fn a_workload_is_known_by_its_door_and_gets_no_proxy_and_no_owner() {
     let world = with_site();
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

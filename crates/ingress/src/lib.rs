@@ -51,4 +51,4 @@ pub use log::{Batch, RequestLog, RequestRecord};
 pub use routes::{
     Access, Affinity, Cpu, Invoker, Protocol, QueueLimits, RevisionId, RevisionSpec, ServiceRoute,
 };
-pub use serve::{FromWorkload, Ingress};
+pub use serve::{FromWorkload, Ingress, RoutedTo};

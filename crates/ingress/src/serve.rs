@@ -37,6 +37,11 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub struct FromWorkload;
 
+/// Marks a request (as an extension) as one for the service with this host, whatever host it names itself: it came in
+/// through a door that is that service's alone. The container still sees the host that the client named.
+#[derive(Clone, Debug)]
+pub struct RoutedTo(pub Arc<str>);
+
 /// Brings requests to instances. See the crate's own page.
 pub struct Ingress {
     shared: Arc<Shared>,
@@ -189,7 +194,10 @@ impl Shared {
         let started = Instant::now();
         let refuse = |failure: Failure, uri: &Uri| Err(Box::new(failure.response(uri.path())));
         let Some(host) = host(&request) else { return refuse(Failure::BadRequest, request.uri()) };
-        let found = host.to_str().ok().and_then(|host| self.table.find(host));
+        let found = match request.extensions().get::<RoutedTo>() {
+            Some(RoutedTo(service)) => self.table.find(service),
+            None => host.to_str().ok().and_then(|host| self.table.find(host)),
+        };
         let Some(target) = found.filter(|target| may_enter(target, &request)) else {
             return refuse(Failure::NotFound, request.uri());
         };

@@ -307,8 +307,13 @@ async fn listen(listener: TcpListener, ingress: Arc<Ingress>) {
     loop {
         let (stream, peer) = listener.accept().await.unwrap();
         let ingress = ingress.clone();
-        let service = service_fn(move |request| {
+        let service = service_fn(move |mut request: Request<Incoming>| {
             let ingress = ingress.clone();
+            // Stands for a door of the gateway's that is one service's alone.
+            let door = request.headers().get("test-door").and_then(|host| host.to_str().ok()).map(Into::into);
+            if let Some(host) = door {
+                request.extensions_mut().insert(ingress::RoutedTo(host));
+            }
             async move { Ok::<_, Infallible>(ingress.serve(request, peer, false).await) }
         });
         tokio::spawn(async move {

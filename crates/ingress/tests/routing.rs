@@ -41,6 +41,18 @@ fn a_host_is_found_whatever_its_case_and_port_and_no_other_is() {
 }
 
 #[test]
+fn a_request_through_a_services_own_door_needs_no_host_of_it() {
+    test(async {
+        let world = World::new(who()).await;
+        let request = |host: &str, door: &str| {
+            Request::get("/").header("host", host).header("test-door", door).body(empty()).unwrap()
+        };
+        assert_eq!(world.send(request("127.0.0.1:8080", HOST)).await.0, 200);
+        assert_eq!(world.send(request(HOST, "gone.r.run.localhost")).await.0, 404, "the door decides");
+    });
+}
+
+#[test]
 fn traffic_is_split_as_set_and_tags_go_past_the_split() {
     test(async {
         let world = world(Affinity::None).await;
