@@ -1,0 +1,246 @@
+//! What people ask for: a job created, replaced, deleted.
+//!
+//! A change is stored and answered; whether the job can be run (its image is here, its secrets may be read) is found
+//! out afterwards, and is its condition `Ready`.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use kernel::{Caller, Code, Error, Resource, Result, collection::Held, store::Txn};
+
+use super::{
+    record::{Job, JobTemplate},
+    rules, words,
+};
+use crate::{
+    Run,
+    change::{ACT_AS, who},
+    engine::RUN,
+    plan::IMAGE_MISSING,
+    reconcile::Failure,
+    record::{Condition, EnvSource, State},
+};
+
+/// What somebody asks a job to be.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct DesiredJob {
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) annotations: BTreeMap<String, String>,
+    pub(crate) client: String,
+    pub(crate) client_version: String,
+    pub(crate) launch_stage: i32,
+    pub(crate) template: JobTemplate,
+}
+
+/// Where a job is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct JobPlace {
+    pub(crate) project: String,
+    pub(crate) region: String,
+    pub(crate) name: String,
+}
+
+impl JobPlace {
+    pub(crate) fn resource_name(&self) -> String {
+        format!("{}/jobs/{}", self.location(), self.name)
+    }
+
+    /// `projects/P/locations/R`.
+    pub(crate) fn location(&self) -> String {
+        format!("projects/{}/locations/{}", self.project, self.region)
+    }
+
+    /// The job as permission checks see it.
+    pub(crate) fn resource(&self) -> Resource {
+        Resource::new(RUN, self.resource_name())
+    }
+}
+
+impl Run {
+    /// Stores a new job.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` naming all bad fields, `PERMISSION_DENIED` without `actAs` on its account,
+    /// `ALREADY_EXISTS`.
+    pub(crate) async fn create_job(
+        self: &Arc<Self>,
+        caller: &Caller,
+        place: &JobPlace,
+        desired: DesiredJob,
+    ) -> Result<Held<Job>> {
+        let desired = self.complete_job(caller, place, desired)?;
+        let mut job = Job {
+            project: place.project.clone(),
+            region: place.region.clone(),
+            name: place.name.clone(),
+            uid: crate::rules::new_uid()?,
+            created: Some(self.ports.clock.timestamp()),
+            creator: who(caller),
+            ..Job::default()
+        };
+        self.ask_job(&mut job, desired, who(caller));
+        let held = self.jobs.jobs.create(&place.resource_name(), job).await?;
+        self.settle_job_later(&held.value);
+        Ok(held)
+    }
+
+    /// Stores what a job shall become. Executions that run are not touched.
+    ///
+    /// # Errors
+    /// Those of [`Run::create_job`]; `NOT_FOUND`; `ABORTED` for an etag that does not match.
+    pub(crate) async fn replace_job(
+        self: &Arc<Self>,
+        caller: &Caller,
+        place: &JobPlace,
+        etag: &str,
+        desired: DesiredJob,
+    ) -> Result<Held<Job>> {
+        let name = place.resource_name();
+        self.jobs.jobs.get(&name)?;
+        let desired = self.complete_job(caller, place, desired)?;
+        let change = |job: &mut Job| {
+            self.ask_job(job, desired.clone(), who(caller));
+            Ok(())
+        };
+        let held = self.jobs.jobs.update(&name, etag, change).await?;
+        self.settle_job_later(&held.value);
+        Ok(held)
+    }
+
+    /// Checks a change without making it.
+    ///
+    /// # Errors
+    /// Those that making it would give.
+    pub(crate) fn try_job(&self, caller: &Caller, place: &JobPlace, desired: DesiredJob) -> Result<()> {
+        self.complete_job(caller, place, desired).map(drop)
+    }
+
+    /// Deletes a job with its policy at once, and then its executions, which are cancelled first.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`; `ABORTED` for an etag that does not match.
+    pub(crate) async fn delete_job(self: &Arc<Self>, place: &JobPlace, etag: &str) -> Result<Held<Job>> {
+        let policy = self.ports.policies.key(&place.resource());
+        let also = |_: &_| Ok(Txn::new().delete(policy.clone()));
+        let deleted = self.jobs.jobs.delete_with(&place.resource_name(), etag, also).await?;
+        let (run, name, uid) = (self.clone(), place.resource_name(), deleted.value.uid.clone());
+        tokio::spawn(async move { run.clear_executions(&name, &uid).await });
+        Ok(deleted)
+    }
+
+    /// Fills in defaults and checks everything that does not depend on containers.
+    fn complete_job(&self, caller: &Caller, place: &JobPlace, mut desired: DesiredJob) -> Result<DesiredJob> {
+        let number = self.ports.projects.known(&place.project).map_or(0, |project| project.number);
+        rules::complete(&mut desired.template, number);
+        rules::check(place, &desired)?;
+        let account = desired.template.task().service_account;
+        let resource = Resource::new("iam.googleapis.com", format!("projects/-/serviceAccounts/{account}"));
+        caller.require(ACT_AS, &resource)?;
+        if !self.ports.identity.exists(&account) {
+            return Err(caller.refusal(ACT_AS, &resource));
+        }
+        Ok(desired)
+    }
+
+    /// Writes into a job what it shall be, as its next generation.
+    fn ask_job(&self, job: &mut Job, desired: DesiredJob, modifier: String) {
+        let now = Some(self.ports.clock.timestamp());
+        job.labels = desired.labels;
+        job.annotations = desired.annotations;
+        job.client = desired.client;
+        job.client_version = desired.client_version;
+        job.launch_stage = desired.launch_stage;
+        job.template = Some(desired.template);
+        job.generation += 1;
+        job.updated = now;
+        job.last_modifier = modifier;
+        job.ready = Some(Condition { state: State::Unknown.into(), since: now, ..Condition::default() });
+    }
+
+    /// Starts to find out whether a job's present generation can be run.
+    pub(super) fn settle_job_later(self: &Arc<Self>, job: &Job) {
+        let (run, name, generation) = (self.clone(), job.resource_name(), job.generation);
+        tokio::spawn(async move {
+            super::steps::persist(&name, || run.settle_job(&name, generation)).await;
+        });
+    }
+
+    async fn settle_job(&self, name: &str, generation: i64) -> Result<()> {
+        let job = self.jobs.jobs.get(name)?;
+        let found =
+            self.prepare_task(&job.value.project, &job.value.template.clone().unwrap_or_default()).await;
+        let since = Some(self.ports.clock.timestamp());
+        let ready = match found {
+            Ok(_) => Condition { state: State::True.into(), since, ..Condition::default() },
+            Err(failure) => Condition { since, ..failure.into_condition() },
+        };
+        let change = |job: &mut Job| {
+            if job.generation == generation {
+                job.observed_generation = generation;
+                job.ready = Some(ready.clone());
+            }
+            Ok(())
+        };
+        self.jobs.jobs.update(name, "", change).await.map(drop)
+    }
+
+    /// Finds the images of a task's containers, and makes sure that its secrets may be read: their digests.
+    pub(super) async fn prepare_task(
+        &self,
+        project: &str,
+        template: &JobTemplate,
+    ) -> Result<Vec<String>, Failure> {
+        let task = template.task();
+        let mut digests = Vec::new();
+        for container in &task.containers {
+            let found = self.ports.images.resolve(&container.image).await;
+            digests.push(found.map_err(|error| Failure::new(IMAGE_MISSING, error.message()))?.digest);
+        }
+        for variable in task.containers.iter().flat_map(|container| &container.env) {
+            if let Some(EnvSource::Secret(wanted)) = &variable.source {
+                crate::plan::read_secret(self, project, &task.service_account, wanted).await?;
+            }
+        }
+        Ok(digests)
+    }
+
+    /// Waits until it is known whether a job's generation can be run.
+    ///
+    /// # Errors
+    /// `ABORTED` when a later change overtook it, `NOT_FOUND` when it was deleted, otherwise why it cannot.
+    pub(crate) async fn settled_job(&self, name: &str, generation: i64) -> Result<Held<Job>> {
+        let mut changes = self.jobs.jobs.mirror().changes();
+        loop {
+            changes.borrow_and_update();
+            let job = self.jobs.jobs.get(name)?;
+            if job.value.generation > generation {
+                return Err(crate::words::overtaken(&job.value.name, generation));
+            }
+            if job.value.observed_generation == generation {
+                return readiness(&job.value).map(|()| job);
+            }
+            if changes.changed().await.is_err() {
+                return Err(Error::unavailable("The server is shutting down."));
+            }
+        }
+    }
+
+    /// A job that exists.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`.
+    pub(crate) fn existing_job(&self, place: &JobPlace) -> Result<Held<Job>> {
+        let name = place.resource_name();
+        self.jobs.jobs.find(&name).ok_or_else(|| words::not_found("Job", &name))
+    }
+}
+
+/// Whether a job can be run, as its operation tells it.
+fn readiness(job: &Job) -> Result<()> {
+    match &job.ready {
+        Some(ready) if ready.state() == State::False => {
+            let code = if ready.reason == IMAGE_MISSING { Code::NotFound } else { Code::FailedPrecondition };
+            Err(Error::new(code, ready.message.clone()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,302 @@
+//! Jobs as client libraries run them.
+
+use std::{sync::Arc, time::Duration};
+
+use apis::google::{
+    cloud::run::v2::{
+        self, executions, jobs, run_job_request::Overrides, run_job_request::overrides::ContainerOverride,
+        task_template::Retries, tasks,
+    },
+    longrunning::{Operation, operation},
+};
+use kernel::{Code, Result};
+use prost::Message;
+
+use crate::{v2::PARENT, world::World};
+
+/// A job of one task that is not tried again, whose container runs in this mode of the app.
+pub(crate) fn job(mode: &str) -> v2::Job {
+    many(mode, 1, 0)
+}
+
+/// A job of so many tasks, each tried again so often.
+pub(crate) fn many(mode: &str, task_count: i32, retries: i32) -> v2::Job {
+    v2::Job {
+        template: Some(v2::ExecutionTemplate {
+            task_count,
+            template: Some(v2::TaskTemplate {
+                containers: vec![v2::Container { image: format!("demo/{mode}:v1"), ..Default::default() }],
+                retries: Some(Retries::MaxRetries(retries)),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+/// Creates a job and waits until it can be run.
+pub(crate) async fn create(world: &World, name: &str, job: v2::Job) -> Result<v2::Job, (i32, String)> {
+    let request = v2::CreateJobRequest {
+        parent: PARENT.into(),
+        job_id: name.into(),
+        job: Some(job),
+        ..Default::default()
+    };
+    let operation = world.call(jobs::CREATE_JOB, request).await.unwrap();
+    end(world, &operation).await
+}
+
+/// Runs a job: the operation, and the name of the execution.
+pub(crate) async fn begin(world: &World, job: &str, overrides: Option<Overrides>) -> (Operation, String) {
+    let request = v2::RunJobRequest { name: format!("{PARENT}/jobs/{job}"), overrides, ..Default::default() };
+    let operation = world.call(jobs::RUN_JOB, request).await.unwrap();
+    let metadata = operation.metadata.clone().unwrap();
+    let name = v2::Execution::decode(metadata.value.as_slice()).unwrap().name;
+    (operation, name)
+}
+
+/// What an operation ends with, or the code and message of its failure.
+pub(crate) async fn end<T: Message + Default>(
+    world: &World,
+    operation: &Operation,
+) -> Result<T, (i32, String)> {
+    let ended = world.engine().operations.wait(&operation.name, Duration::from_secs(40)).await.unwrap();
+    match ended.result {
+        Some(operation::Result::Response(any)) => Ok(T::decode(any.value.as_slice()).unwrap()),
+        Some(operation::Result::Error(status)) => Err((status.code, status.message)),
+        None => panic!("{} has not ended", operation.name),
+    }
+}
+
+pub(crate) async fn read(world: &World, execution: &str) -> v2::Execution {
+    world.call(executions::GET_EXECUTION, v2::GetExecutionRequest { name: execution.into() }).await.unwrap()
+}
+
+pub(crate) async fn tasks_of(world: &World, execution: &str) -> Vec<v2::Task> {
+    let request = v2::ListTasksRequest { parent: execution.into(), ..Default::default() };
+    world.call(tasks::LIST_TASKS, request).await.unwrap().tasks
+}
+
+fn condition<'a>(execution: &'a v2::Execution, kind: &str) -> &'a v2::Condition {
+    execution.conditions.iter().find(|condition| condition.r#type == kind).unwrap()
+}
+
+/// What the instances of an execution wrote.
+fn said(world: &World, execution: &str) -> Vec<String> {
+    let id = execution.rsplit('/').next().unwrap();
+    let all = world.log.0.lock().unwrap();
+    all.iter().filter(|(of, ..)| **of == *id).map(|(_, _, line)| line.clone()).collect()
+}
+
+pub(crate) async fn a_job_runs_to_its_end(world: Arc<World>) {
+    let made = create(&world, "tide", job("tell")).await.unwrap();
+    assert!(!made.reconciling && made.latest_created_execution.is_none());
+    let task = made.template.clone().unwrap().template.unwrap();
+    assert_eq!((task.timeout.unwrap().seconds, made.execution_count), (600, 0));
+    let (operation, name) = begin(&world, "tide", None).await;
+    assert!(!operation.done);
+    let execution: v2::Execution = end(&world, &operation).await.unwrap();
+    let short = execution.name.rsplit('/').next().unwrap();
+    assert!(execution.name == name && short.starts_with("tide-") && short.len() == 10, "{short}");
+    assert_eq!((execution.succeeded_count, execution.running_count, execution.failed_count), (1, 0, 0));
+    let completed = condition(&execution, "Completed");
+    assert_eq!(completed.state, v2::condition::State::ConditionSucceeded as i32);
+    assert!(completed.message.starts_with("Execution completed successfully in "), "{}", completed.message);
+    let started = condition(&execution, "Started");
+    assert!(started.message.starts_with("Started deployed execution in "), "{}", started.message);
+    assert_eq!(said(&world, &name), [format!("tide {short} 0 of 1, attempt 0, PORT unset")]);
+    let tasks = tasks_of(&world, &name).await;
+    assert_eq!(tasks[0].name, format!("{name}/tasks/{short}-task0"));
+    assert!(tasks[0].completion_time.is_some());
+    let get = v2::GetTaskRequest { name: tasks[0].name.clone() };
+    assert_eq!(world.call(tasks::GET_TASK, get).await.unwrap(), tasks[0]);
+    let job: v2::Job =
+        world.call(jobs::GET_JOB, v2::GetJobRequest { name: format!("{PARENT}/jobs/tide") }).await.unwrap();
+    let latest = job.latest_created_execution.unwrap();
+    assert_eq!((job.execution_count, latest.name.as_str()), (1, short));
+    assert_eq!(
+        latest.completion_status,
+        v2::execution_reference::CompletionStatus::ExecutionSucceeded as i32
+    );
+}
+
+pub(crate) async fn a_task_that_fails_is_tried_again(world: Arc<World>) {
+    create(&world, "tide", many("exit", 1, 2)).await.unwrap();
+    let (operation, name) = begin(&world, "tide", None).await;
+    let (code, message) = end::<v2::Execution>(&world, &operation).await.unwrap_err();
+    let short = name.rsplit('/').next().unwrap();
+    let told = format!(
+        "Task {short}-task0 failed with exit code: 3 and message: The container exited with an error."
+    );
+    assert_eq!((code, message), (Code::Aborted as i32, told.clone()));
+    let execution = read(&world, &name).await;
+    assert_eq!((execution.failed_count, execution.retried_count, execution.running_count), (1, 2, 0));
+    let completed = condition(&execution, "Completed");
+    assert_eq!(completed.message, told);
+    let reason = v2::condition::ExecutionReason::NonZeroExitCode as i32;
+    assert_eq!(completed.reasons, Some(v2::condition::Reasons::ExecutionReason(reason)));
+    let task = &tasks_of(&world, &name).await[0];
+    let last = task.last_attempt_result.clone().unwrap();
+    assert_eq!((task.retried, last.exit_code), (2, 3));
+    assert_eq!(last.status.unwrap().message, "The container exited with an error.");
+    let ends = said(&world, &name).iter().filter(|line| *line == "Container called exit(3).").count();
+    assert_eq!(ends, 3);
+    // The third attempt of this one succeeds.
+    create(&world, "wave", many("stubborn", 1, 3)).await.unwrap();
+    let (operation, _) = begin(&world, "wave", None).await;
+    let execution: v2::Execution = end(&world, &operation).await.unwrap();
+    assert_eq!((execution.succeeded_count, execution.retried_count), (1, 2));
+}
+
+pub(crate) async fn tasks_run_side_by_side_as_far_as_they_may(world: Arc<World>) {
+    let mut five = many("nap", 5, 0);
+    five.template.as_mut().unwrap().parallelism = 2;
+    create(&world, "tide", five).await.unwrap();
+    let (operation, name) = begin(&world, "tide", None).await;
+    let watched = world.clone();
+    let watching = {
+        let name = name.clone();
+        tokio::spawn(async move {
+            let mut most = 0;
+            loop {
+                let execution = read(&watched, &name).await;
+                most = most.max(execution.running_count);
+                if execution.completion_time.is_some() {
+                    return most;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+    };
+    let execution: v2::Execution = end(&world, &operation).await.unwrap();
+    assert_eq!((execution.succeeded_count, execution.parallelism, watching.await.unwrap()), (5, 2, 2));
+    let mut seen: Vec<String> =
+        said(&world, &name).into_iter().filter(|line| line.starts_with("nap")).collect();
+    seen.sort();
+    assert_eq!(seen, ["nap 0 of 5", "nap 1 of 5", "nap 2 of 5", "nap 3 of 5", "nap 4 of 5"]);
+    let request = v2::ListTasksRequest { parent: name.clone(), page_size: 3, ..Default::default() };
+    let page = world.call(tasks::LIST_TASKS, request.clone()).await.unwrap();
+    assert_eq!(page.tasks.iter().map(|task| task.index).collect::<Vec<_>>(), [0, 1, 2]);
+    let request = v2::ListTasksRequest { page_token: page.next_page_token, ..request };
+    let rest = world.call(tasks::LIST_TASKS, request).await.unwrap();
+    assert_eq!(rest.tasks.iter().map(|task| task.index).collect::<Vec<_>>(), [3, 4]);
+    assert_eq!(rest.next_page_token, "");
+}
+
+pub(crate) async fn a_task_has_its_time(world: Arc<World>) {
+    create(&world, "tide", job("deaf")).await.unwrap();
+    let timeout = Some(prost_types::Duration { seconds: 1, nanos: 0 });
+    let (operation, name) = begin(&world, "tide", Some(Overrides { timeout, ..Default::default() })).await;
+    let (code, message) = end::<v2::Execution>(&world, &operation).await.unwrap_err();
+    assert_eq!(code, Code::DeadlineExceeded as i32);
+    assert!(message.ends_with("and message: The configured timeout was reached."), "{message}");
+    let told = "Terminating task because it has reached the maximum timeout of 1 seconds.";
+    assert!(said(&world, &name).iter().any(|line| line == told));
+}
+
+pub(crate) async fn a_run_can_be_different(world: Arc<World>) {
+    create(&world, "tide", job("exit")).await.unwrap();
+    let change = ContainerOverride {
+        args: vec!["tell".into()],
+        env: vec![v2::EnvVar {
+            name: "GREETING".into(),
+            values: Some(v2::env_var::Values::Value("ahoy".into())),
+        }],
+        ..Default::default()
+    };
+    let overrides = Overrides { container_overrides: vec![change], task_count: 2, ..Default::default() };
+    let (operation, name) = begin(&world, "tide", Some(overrides.clone())).await;
+    let execution: v2::Execution = end(&world, &operation).await.unwrap();
+    assert_eq!((execution.task_count, execution.succeeded_count), (2, 2));
+    let lines = said(&world, &name);
+    assert!(lines.iter().all(|line| line.starts_with("ahoy ")), "{lines:?}");
+    world.others.denied.lock().unwrap().insert("run.jobs.runWithOverrides");
+    let request = v2::RunJobRequest {
+        name: format!("{PARENT}/jobs/tide"),
+        overrides: Some(overrides),
+        ..Default::default()
+    };
+    let refused = world.call(jobs::RUN_JOB, request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+}
+
+pub(crate) async fn an_execution_can_be_cancelled(world: Arc<World>) {
+    let mut three = many("deaf", 3, 3);
+    three.template.as_mut().unwrap().parallelism = 1;
+    create(&world, "tide", three).await.unwrap();
+    let (operation, name) = begin(&world, "tide", None).await;
+    while read(&world, &name).await.running_count == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let request = v2::CancelExecutionRequest { name: name.clone(), ..Default::default() };
+    let cancelling = world.call(executions::CANCEL_EXECUTION, request.clone()).await.unwrap();
+    let execution: v2::Execution = end(&world, &cancelling).await.unwrap();
+    let completed = condition(&execution, "Completed");
+    let failed = v2::condition::State::ConditionFailed as i32;
+    assert_eq!((completed.state, completed.message.as_str()), (failed, "Cancelled by user."));
+    assert_eq!((execution.cancelled_count, execution.running_count, execution.retried_count), (1, 0, 0));
+    assert!(end::<v2::Execution>(&world, &operation).await.is_ok(), "a run that was cancelled is no failure");
+    let tasks = tasks_of(&world, &name).await;
+    assert!(tasks.iter().all(|task| !task.reconciling) && tasks[1].start_time.is_none());
+    let late = world.call(executions::CANCEL_EXECUTION, request).await.unwrap_err();
+    assert_eq!(late.code(), Code::FailedPrecondition);
+}
+
+pub(crate) async fn what_is_not_there_is_said(world: Arc<World>) {
+    let (code, message) = create(&world, "tide", job("nowhere")).await.unwrap_err();
+    assert_eq!(code, Code::NotFound as i32);
+    assert!(message.contains("Image 'demo/nowhere:v1' not found"), "{message}");
+    let (operation, name) = begin(&world, "tide", None).await;
+    let (code, _) = end::<v2::Execution>(&world, &operation).await.unwrap_err();
+    assert_eq!(code, Code::NotFound as i32);
+    let reason = v2::condition::CommonReason::ContainerMissing as i32;
+    let execution = read(&world, &name).await;
+    for kind in ["ContainerReady", "Started", "Completed"] {
+        assert_eq!(condition(&execution, kind).reasons, Some(v2::condition::Reasons::Reason(reason)));
+    }
+    let request = v2::RunJobRequest { name: format!("{PARENT}/jobs/wave"), ..Default::default() };
+    let missing = world.call(jobs::RUN_JOB, request).await.unwrap_err();
+    let told = "Resource 'wave' of kind 'JOB' in region 'us-central1' in project 'demo' does not exist.";
+    assert_eq!((missing.code(), missing.message()), (Code::NotFound, told));
+}
+
+pub(crate) async fn a_job_goes_with_all_it_has(world: Arc<World>) {
+    create(&world, "tide", job("deaf")).await.unwrap();
+    let (_, first) = begin(&world, "tide", None).await;
+    let delete = v2::DeleteJobRequest { name: format!("{PARENT}/jobs/tide"), ..Default::default() };
+    let deleted = world.call(jobs::DELETE_JOB, delete).await.unwrap();
+    let gone: v2::Job = end(&world, &deleted).await.unwrap();
+    assert!(gone.delete_time.is_some());
+    let get = v2::GetExecutionRequest { name: first };
+    let missing = world.call(executions::GET_EXECUTION, get).await.unwrap_err();
+    assert_eq!(missing.code(), Code::NotFound);
+    // A new one of this name has nothing to do with it.
+    create(&world, "tide", job("tell")).await.unwrap();
+    let (operation, second) = begin(&world, "tide", None).await;
+    end::<v2::Execution>(&world, &operation).await.unwrap();
+    let list = v2::ListExecutionsRequest { parent: format!("{PARENT}/jobs/tide"), ..Default::default() };
+    let all = world.call(executions::LIST_EXECUTIONS, list.clone()).await.unwrap().executions;
+    assert_eq!(all.iter().map(|execution| &execution.name).collect::<Vec<_>>(), [&second]);
+    let delete = v2::DeleteExecutionRequest { name: second, ..Default::default() };
+    world.call(executions::DELETE_EXECUTION, delete).await.unwrap();
+    assert!(world.call(executions::LIST_EXECUTIONS, list).await.unwrap().executions.is_empty());
+}
+
+pub(crate) async fn a_restart_interrupts_an_attempt_and_no_more(world: Arc<World>) {
+    create(&world, "tide", many("once", 1, 1)).await.unwrap();
+    create(&world, "wave", many("deaf", 1, 0)).await.unwrap();
+    let (tide, tide_name) = begin(&world, "tide", None).await;
+    let (wave, wave_name) = begin(&world, "wave", None).await;
+    for name in [&tide_name, &wave_name] {
+        while read(&world, name).await.running_count == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    world.restart().await;
+    let execution: v2::Execution = end(&world, &tide).await.unwrap();
+    assert_eq!((execution.succeeded_count, execution.retried_count), (1, 1));
+    let (code, message) = end::<v2::Execution>(&world, &wave).await.unwrap_err();
+    assert_eq!(code, Code::Unavailable as i32);
+    assert!(message.ends_with("The attempt was interrupted by a restart of the server."), "{message}");
+}
