@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sandbox::spec::{Limits, Listen, Protocol};
-use sandbox::{Config, Isolation, Sandbox, Spec};
+use sandbox::wiring::Outward;
+use sandbox::{Config, Isolation, Sandbox, Spec, Wiring};
 use tokio::io::AsyncReadExt;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
@@ -49,34 +50,42 @@ fn make_layer(home: &Path) -> Outcome<PathBuf> {
 
 async fn measure(home: &Path, layers: &[PathBuf], rounds: usize) -> Outcome<()> {
     let layer = layers[0].as_path();
-    let open = |warm, id: &str| {
+    let open = |warm, id: &str, wiring| {
         Sandbox::open(Config {
             data_id: format!("bench-{id}-{}", std::process::id()),
             layers: layer.into(),
             warm,
             isolation: Isolation::Best,
+            wiring,
         })
     };
-    let (warm, cold) = (open(2, "warm")?, open(0, "cold")?);
+    let (warm, cold) = (open(2, "warm", Wiring::default())?, open(0, "cold", Wiring::default())?);
+    let wiring = Wiring { offers: offers(), outward: Outward::Caught };
+    let (wired, wired_cold) = (open(2, "wired", wiring.clone())?, open(0, "wired-cold", wiring)?);
     println!("{}", warm.host().sentence);
     let runc = make_bundle(home, layer).is_ok();
-    let mut times: [Vec<Duration>; 5] = Default::default();
+    let mut times: [Vec<Duration>; 7] = Default::default();
     for round in 0..rounds {
         times[0].push(bare(layer)?);
         times[1].push(boxed(&warm, spec(layer, round)).await?);
         tokio::time::sleep(Duration::from_millis(20)).await;
         times[2].push(boxed(&warm, full_spec(layers, round)).await?);
         tokio::time::sleep(Duration::from_millis(20)).await;
-        times[3].push(boxed(&cold, spec(layer, round)).await?);
+        times[3].push(boxed(&wired, Spec { listen: Vec::new(), ..full_spec(layers, round) }).await?);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        times[4].push(boxed(&cold, spec(layer, round)).await?);
+        times[5].push(boxed(&wired_cold, spec(layer, round)).await?);
         if runc && round % 4 == 0 {
-            times[4].push(by_runc(home, round)?);
+            times[6].push(by_runc(home, round)?);
         }
     }
     let names = [
         "bare exec",
         "sandbox, prepared",
         "sandbox, prepared, 8 layers, limits, listeners",
+        "sandbox, prepared, 8 layers, limits, wired",
         "sandbox, unprepared",
+        "sandbox, unprepared, wired",
         "runc",
     ];
     for (name, times) in names.iter().zip(&mut times).filter(|(_, times)| !times.is_empty()) {
@@ -84,7 +93,8 @@ async fn measure(home: &Path, layers: &[PathBuf], rounds: usize) -> Outcome<()> 
         let at = |percent: usize| times[(times.len() - 1) * percent / 100].as_secs_f64() * 1000.0;
         println!("{name:<48} median {:6.2} ms   p99 {:6.2} ms", at(50), at(99));
     }
-    burst(&warm, layer).await
+    burst("", &warm, layer).await?;
+    burst(", wired", &wired, layer).await
 }
 
 fn spec(layer: &Path, round: usize) -> Spec {
@@ -93,18 +103,22 @@ fn spec(layer: &Path, round: usize) -> Spec {
 
 /// As a service's instance would have it.
 fn full_spec(layers: &[PathBuf], round: usize) -> Spec {
-    let listen = |addr: &str, protocol| Listen { addr: addr.parse().expect("an address"), protocol };
     Spec {
         layers: layers.to_vec(),
         limits: Limits { memory_bytes: Some(512 << 20), cpu_millis: Some(1000), pids: Some(512) },
-        listen: vec![
-            listen("169.254.169.254:80", Protocol::Tcp),
-            listen("169.254.169.254:53", Protocol::Tcp),
-            listen("169.254.169.254:53", Protocol::Udp),
-            listen("199.36.153.8:443", Protocol::Tcp),
-        ],
+        listen: offers(),
         ..spec(&layers[0], round)
     }
+}
+
+fn offers() -> Vec<Listen> {
+    let listen = |addr: &str, protocol| Listen { addr: addr.parse().expect("an address"), protocol };
+    vec![
+        listen("169.254.169.254:80", Protocol::Tcp),
+        listen("169.254.169.254:53", Protocol::Tcp),
+        listen("169.254.169.254:53", Protocol::Udp),
+        listen("199.36.153.8:443", Protocol::Tcp),
+    ]
 }
 
 fn bare(layer: &Path) -> Outcome<Duration> {
@@ -157,7 +171,7 @@ fn by_runc(home: &Path, round: usize) -> Outcome<Duration> {
 }
 
 /// Many at once, far beyond what is prepared.
-async fn burst(sandbox: &Sandbox, layer: &Path) -> Outcome<()> {
+async fn burst(how: &str, sandbox: &Sandbox, layer: &Path) -> Outcome<()> {
     const COUNT: usize = 200;
     let begin = Instant::now();
     let mut tasks = Vec::new();
@@ -168,6 +182,6 @@ async fn burst(sandbox: &Sandbox, layer: &Path) -> Outcome<()> {
     for task in tasks {
         task.await??;
     }
-    println!("{COUNT} instances at once: {:.2} s until the last is gone", begin.elapsed().as_secs_f64());
+    println!("{COUNT} instances at once{how}: {:.2} s until the last is gone", begin.elapsed().as_secs_f64());
     Ok(())
 }

@@ -12,6 +12,7 @@ use crate::error::{Error, Result, Step};
 use crate::mapping::Mapping;
 use crate::spec::{Limits, Network};
 use crate::wire::{self, FromInit, ToInit, Walls};
+use crate::wiring::Wiring;
 use crate::zygote::{self, Zygote};
 
 /// What instances can be on this host.
@@ -31,6 +32,15 @@ pub enum Level {
     Process,
 }
 
+/// Whether an instance's connections can be led elsewhere inside its own network (see [`wiring`](crate::wiring)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Redirection {
+    /// They can.
+    Works,
+    /// They cannot, and why.
+    Missing(String),
+}
+
 /// A host, as far as instances are concerned.
 #[derive(Clone, Debug)]
 pub struct Host {
@@ -38,6 +48,8 @@ pub struct Host {
     pub level: Level,
     /// The same for people, with the reason for what is missing.
     pub sentence: String,
+    /// Whether instances can be wired.
+    pub redirection: Redirection,
     pub(crate) mapping: Mapping,
     pub(crate) groups: Option<Groups>,
 }
@@ -51,7 +63,10 @@ pub fn probe(data_id: &str, layers: &Path) -> Result<Host> {
     let mut reasons = Vec::new();
     for mapping in Mapping::candidates() {
         match try_mapping(&zygote, &mapping, layers) {
-            Ok(()) => return Ok(contained(mapping, groups, &reasons)),
+            Ok(()) => {
+                let redirection = try_wiring(&zygote, &mapping);
+                return Ok(contained(mapping, groups, redirection, &reasons));
+            }
             Err(error) => reasons.push(format!("{}: {error}", describe(&mapping))),
         }
     }
@@ -64,7 +79,8 @@ pub(crate) fn plain(reason: &str) -> Host {
         "INSTANCES ARE NOT ISOLATED: they run as plain processes of this user, with nothing between them and this \
          machine, since {reason}."
     );
-    Host { level: Level::Process, sentence, mapping: Mapping::Single, groups: None }
+    let redirection = Redirection::Missing("instances have no network of their own".into());
+    Host { level: Level::Process, sentence, redirection, mapping: Mapping::Single, groups: None }
 }
 
 fn describe(mapping: &Mapping) -> &'static str {
@@ -77,7 +93,8 @@ fn describe(mapping: &Mapping) -> &'static str {
 }
 
 fn try_mapping(zygote: &Zygote, mapping: &Mapping, layers: &Path) -> Result<()> {
-    let warm = zygote.fork(Walls::Namespaces(Network::Isolated), None)?.raise(mapping, None)?;
+    let birth = zygote.fork(Walls::Namespaces(Network::Isolated), &Wiring::default(), None)?;
+    let warm = birth.raise(mapping, None)?;
     if let Some(translation) = &warm.mapped.translation {
         translation.try_show(layers).step("translate owners")?;
     }
@@ -86,6 +103,14 @@ fn try_mapping(zygote: &Zygote, mapping: &Mapping, layers: &Path) -> Result<()> 
         (FromInit::Tried, _) => Ok(()),
         (FromInit::Failed(error), _) => Err(error),
         (other, _) => Err(zygote::unexpected(&other)),
+    }
+}
+
+fn try_wiring(zygote: &Zygote, mapping: &Mapping) -> Redirection {
+    let birth = zygote.fork(Walls::Namespaces(Network::Isolated), &Wiring::trial(), None);
+    match birth.and_then(|birth| birth.raise(mapping, None)) {
+        Ok(_) => Redirection::Works,
+        Err(error) => Redirection::Missing(error.message),
     }
 }
 
@@ -101,7 +126,7 @@ fn find_groups(data_id: &str) -> Result<Groups> {
     limited.map(|()| groups)
 }
 
-fn contained(mapping: Mapping, groups: Result<Groups>, reasons: &[String]) -> Host {
+fn contained(mapping: Mapping, groups: Result<Groups>, redirection: Redirection, reasons: &[String]) -> Host {
     let level = match &groups {
         Ok(groups) if rustix::process::getuid().is_root() => Level::Root { cgroups: groups.kind() },
         groups => Level::UserNamespaces { limits: groups.is_ok() },
@@ -113,10 +138,13 @@ fn contained(mapping: Mapping, groups: Result<Groups>, reasons: &[String]) -> Ho
     if mapping == Mapping::Single {
         sentence.push_str(" Every program in an instance runs as the same user.");
     }
+    if let Redirection::Missing(why) = &redirection {
+        sentence.push_str(&format!(" They have no way out to other networks: {why}."));
+    }
     if !reasons.is_empty() {
         sentence.push_str(&format!(" What would be better did not work: {}.", reasons.join("; ")));
     }
-    Host { level, sentence, mapping, groups: groups.ok() }
+    Host { level, sentence, redirection, mapping, groups: groups.ok() }
 }
 
 fn opening(level: Level) -> String {

@@ -26,6 +26,7 @@ use crate::prepare::{self, Prepared};
 use crate::spec::{Limits, Listen, Protocol, Spec};
 use crate::sys;
 use crate::wire::{self, Family, FromInit, FromKeeper, ToInit, ToKeeper};
+use crate::wiring::Wiring;
 use crate::zygote::{Warm, unexpected};
 
 /// How long a start may take, a hanging disk included.
@@ -67,6 +68,7 @@ pub enum Listener {
 pub struct Instance {
     shared: Arc<Shared>,
     listeners: Vec<(Listen, Listener)>,
+    outward: Option<TcpListener>,
     stdout: Option<pipe::Receiver>,
     stderr: Option<pipe::Receiver>,
 }
@@ -86,12 +88,12 @@ struct Shared {
 
 /// Starts an instance from what is warm. The work is a task of its own, so that a caller that gives up leaves nothing
 /// half done.
-pub(crate) async fn start(warm: Warm, spec: Spec) -> Result<Instance> {
-    tokio::spawn(start_to_the_end(warm, spec)).await.step("start")?
+pub(crate) async fn start(warm: Warm, wiring: Wiring, spec: Spec) -> Result<Instance> {
+    tokio::spawn(start_to_the_end(warm, wiring, spec)).await.step("start")?
 }
 
-async fn start_to_the_end(warm: Warm, mut spec: Spec) -> Result<Instance> {
-    let Warm { keeper, init, init_pid, mapped, group } = warm;
+async fn start_to_the_end(warm: Warm, wiring: Wiring, mut spec: Spec) -> Result<Instance> {
+    let Warm { keeper, init, init_pid, mapped, group, listeners } = warm;
     let prepared = spawn_blocking(move || {
         let prepared = prepare::prepare(&mut spec, &mapped, group.as_deref());
         (prepared, spec, group)
@@ -109,8 +111,9 @@ async fn start_to_the_end(warm: Warm, mut spec: Spec) -> Result<Instance> {
         exit: watch::Sender::new(None),
     });
     match begin_in_time(&shared, prepared, &spec).await {
-        Ok(instance) => {
+        Ok(mut instance) => {
             tokio::spawn(look_after(shared));
+            instance.connect_wires(&wiring, listeners)?;
             Ok(instance)
         }
         Err(error) => Err(abandon(shared, error).await),
@@ -155,7 +158,13 @@ async fn begin(shared: &Arc<Shared>, order: Prepared, spec: &Spec) -> Result<Ins
     shared.to_keeper(&ToKeeper::Sockets { count: BATCH, family: Family::V4 }, &[]).await?;
     shared.to_init(&ToInit::Go, &[]).await?;
     let (stdout, stderr) = receive_start(shared).await?;
-    Ok(Instance { shared: shared.clone(), listeners, stdout: Some(stdout), stderr: Some(stderr) })
+    Ok(Instance {
+        shared: shared.clone(),
+        listeners,
+        outward: None,
+        stdout: Some(stdout),
+        stderr: Some(stderr),
+    })
 }
 
 async fn receive_listeners(shared: &Shared, list: &[Listen]) -> Result<Vec<(Listen, Listener)>> {
@@ -324,9 +333,27 @@ impl Instance {
         self.shared.init_pid
     }
 
-    /// The sockets that the spec asked for, in its order. Empty the second time.
+    /// Takes the listeners of the wiring, those of the offers before the spec's own.
+    fn connect_wires(&mut self, wiring: &Wiring, sockets: Vec<OwnedFd>) -> Result<()> {
+        let mut sockets = sockets.into_iter();
+        let offered = wiring.offers.iter().zip(sockets.by_ref());
+        let offered = offered.map(|(offer, fd)| Ok((*offer, listener(offer, fd).step("listener")?)));
+        let offered = offered.collect::<Result<Vec<_>>>()?;
+        self.listeners.splice(..0, offered);
+        self.outward =
+            sockets.next().map(|fd| TcpListener::from_std(fd.into())).transpose().step("listener")?;
+        Ok(())
+    }
+
+    /// The sockets of the wiring's offers and then those that the spec asked for, in their order. Empty the second time.
     pub fn take_listeners(&mut self) -> Vec<(Listen, Listener)> {
         std::mem::take(&mut self.listeners)
+    }
+
+    /// Where connections arrive that the instance makes to elsewhere, if they are caught; see
+    /// [`wiring::destination`](crate::wiring::destination). `None` the second time. Without it, they are refused.
+    pub fn take_outward(&mut self) -> Option<TcpListener> {
+        self.outward.take()
     }
 
     /// What the program writes to its standard output. `None` the second time. Read it: a full pipe stops a program.

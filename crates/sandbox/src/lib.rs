@@ -21,8 +21,8 @@
 //!
 //! # What this declines to be
 //! An OCI runtime: there is no bundle, no state directory, no hooks; what was started ends with who started it. It does
-//! not pull or unpack images, and it knows no network but an instance's own loopback: sockets go in and out as
-//! descriptors ([`Instance::connect`], [`Spec::listen`](spec::Spec::listen)).
+//! not pull or unpack images, and it knows no network but an instance's own: sockets go in and out as descriptors
+//! ([`Instance::connect`], [`wiring`]), and who takes a connection out to the world is its user.
 
 mod cgroup;
 mod error;
@@ -36,11 +36,13 @@ mod runtime;
 pub mod spec;
 mod sys;
 mod wire;
+pub mod wiring;
 mod zygote;
 
 pub use cgroup::{Cgroups, Usage};
 pub use error::{Error, Kind, Result};
-pub use host::{Host, Level};
+pub use host::{Host, Level, Redirection};
 pub use instance::{Ending, Exit, Instance, Listener};
 pub use runtime::{Config, Isolation, Sandbox, sweep};
 pub use spec::Spec;
+pub use wiring::Wiring;

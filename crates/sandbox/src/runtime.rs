@@ -15,12 +15,13 @@ use tokio::task::spawn_blocking;
 
 use crate::cgroup::{Cgroup, Groups};
 use crate::error::{Error, Result, Step};
-use crate::host::{self, Host, Level};
+use crate::host::{self, Host, Level, Redirection};
 use crate::instance::{self, Instance};
 use crate::mapping::Giving;
 use crate::owners;
 use crate::spec::{Network, Spec, Writable};
 use crate::wire::{self, FromKeeper, ToKeeper, Walls};
+use crate::wiring::Wiring;
 use crate::zygote::{self, Birth, Warm, Zygote};
 
 /// How many keepers may be raised at once: more would only wait for each other.
@@ -38,6 +39,8 @@ pub struct Config {
     pub isolation: Isolation,
     /// How many instances are prepared before they are asked for. Each costs two small processes.
     pub warm: usize,
+    /// What instances find in their networks, where this host can do it ([`Host::redirection`]).
+    pub wiring: Wiring,
 }
 
 /// Whether instances may go without walls.
@@ -91,6 +94,7 @@ fn prefix() -> String {
 impl Sandbox {
     /// Sweeps, probes the host and starts the helper. Blocks for some milliseconds.
     pub fn open(config: Config) -> Result<Sandbox> {
+        config.wiring.check()?;
         sweep(&config.data_id)?;
         let host = match config.isolation {
             Isolation::Best => host::probe(&config.data_id, &config.layers)?,
@@ -100,6 +104,10 @@ impl Sandbox {
             tracing::warn!("{}", host.sentence);
         }
         let zygote = start_zygote(&host)?;
+        let mut config = config;
+        if host.redirection != Redirection::Works {
+            config.wiring = Wiring::default();
+        }
         let inner = Inner {
             config,
             host,
@@ -140,7 +148,7 @@ impl Sandbox {
             spec = without_walls(spec);
         }
         let warm = self.take(spec.network).await?;
-        let started = instance::start(warm, spec).await;
+        let started = instance::start(warm, self.wiring(spec.network), spec).await;
         self.refill();
         started
     }
@@ -213,6 +221,10 @@ impl Sandbox {
         given
     }
 
+    fn wiring(&self, network: Network) -> Wiring {
+        self.inner.wiring(network)
+    }
+
     /// One that waits, or a new one.
     async fn take(&self, network: Network) -> Result<Warm> {
         let waiting = match network {
@@ -261,13 +273,20 @@ impl Inner {
         }
     }
 
+    fn wiring(&self, network: Network) -> Wiring {
+        match network {
+            Network::Isolated => self.config.wiring.clone(),
+            Network::Host => Wiring::default(),
+        }
+    }
+
     fn raise(&self, network: Network) -> Result<Warm> {
         let group = self.host.groups.as_ref().map(|groups| {
             let number = self.next_group.fetch_add(1, Ordering::Relaxed);
             groups.make(&format!("{}{number}", prefix()))
         });
         let group = group.transpose().step("control group")?;
-        match self.fork(self.walls(network), group.as_deref()) {
+        match self.fork(self.walls(network), &self.wiring(network), group.as_deref()) {
             Ok(birth) => birth.raise(&self.host.mapping, group),
             Err(error) => {
                 zygote::discard(group);
@@ -277,12 +296,12 @@ impl Inner {
     }
 
     /// Has the zygote fork, or its successor if it has been killed.
-    fn fork(&self, walls: Walls, group: Option<&dyn Cgroup>) -> Result<Birth> {
+    fn fork(&self, walls: Walls, wiring: &Wiring, group: Option<&dyn Cgroup>) -> Result<Birth> {
         let mut zygote = self.zygote.lock().unwrap_or_else(PoisonError::into_inner);
-        match zygote.fork(walls, group) {
+        match zygote.fork(walls, wiring, group) {
             Err(_) if zygote.has_ended() => {
                 *zygote = start_zygote(&self.host)?;
-                zygote.fork(walls, group)
+                zygote.fork(walls, wiring, group)
             }
             done => done,
         }

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::spec::{InsideFile, Listen, MAX_FILE_BYTES, Network, Spec};
+use crate::wiring::Wiring;
 
 /// The most bytes of one message.
 const MAX_MESSAGE: usize = 64 << 10;
@@ -32,7 +33,7 @@ pub(crate) enum ToZygote {
     /// Which control groups to clear away when haar is gone: those whose names begin with `prefix`.
     Hello { groups: crate::cgroup::Groups, prefix: String },
     /// Make a keeper.
-    Fork { walls: Walls },
+    Fork { walls: Walls, wiring: Wiring },
 }
 
 /// What an instance is kept in.
@@ -77,6 +78,11 @@ pub(crate) enum FromKeeper {
     Unshared,
     /// Has an init, whose process id this is.
     Ready { init: i32 },
+    /// The network is wired. The descriptors are listening sockets: those of the offers, in their order, and then the
+    /// one that catches all else.
+    Wired,
+    /// It cannot be, and why.
+    Unwired(Error),
     /// The listening sockets, in the order asked.
     Listening,
     /// Sockets to connect with.

@@ -16,6 +16,7 @@ use crate::error::{Error, Result, Step};
 use crate::helper;
 use crate::mapping::{Mapped, Mapping};
 use crate::wire::{self, FromInit, FromKeeper, FromZygote, SetGroups, ToKeeper, ToZygote, Walls};
+use crate::wiring::Wiring;
 
 /// How long a helper may take for a step before it counts as stuck.
 const STEP_TIME: Duration = Duration::from_secs(10);
@@ -33,6 +34,8 @@ pub(crate) struct Warm {
     pub(crate) init_pid: i32,
     pub(crate) mapped: Mapped,
     pub(crate) group: Option<Box<dyn Cgroup>>,
+    /// Of its wiring.
+    pub(crate) listeners: Vec<OwnedFd>,
 }
 
 impl Warm {
@@ -67,17 +70,18 @@ impl Zygote {
     }
 
     /// Makes a keeper, whose init will join `group`.
-    pub(crate) fn fork(&self, walls: Walls, group: Option<&dyn Cgroup>) -> Result<Birth> {
+    pub(crate) fn fork(&self, walls: Walls, wiring: &Wiring, group: Option<&dyn Cgroup>) -> Result<Birth> {
         let procs = group.map_or(Ok(Vec::new()), Cgroup::procs).step("control group")?;
         let procs: Vec<_> = procs.iter().map(AsFd::as_fd).collect();
-        wire::send(self.socket()?, &ToZygote::Fork { walls }, &procs).step("helper")?;
+        wire::send(self.socket()?, &ToZygote::Fork { walls, wiring: wiring.clone() }, &procs)
+            .step("helper")?;
         match next(self.socket()?)? {
             (FromZygote::Forked, fds) => {
                 let mut fds = fds.into_iter();
                 let (Some(keeper), Some(init)) = (fds.next(), fds.next()) else {
                     return Err(Error::host("the helper sent no sockets"));
                 };
-                Ok(Birth { keeper, init, walls })
+                Ok(Birth { keeper, init, walls, wired: !wiring.is_empty() })
             }
             (FromZygote::Failed(error), _) => Err(error),
         }
@@ -116,15 +120,22 @@ pub(crate) struct Birth {
     keeper: OwnedFd,
     init: OwnedFd,
     walls: Walls,
+    wired: bool,
 }
 
 impl Birth {
     /// Sees it through until only the spec is missing. `group` is the one it was forked for, removed if this fails.
     pub(crate) fn raise(self, mapping: &Mapping, group: Option<Box<dyn Cgroup>>) -> Result<Warm> {
-        let Birth { keeper, init, walls } = self;
+        let Birth { keeper, init, walls, wired } = self;
         let mapping = (walls != Walls::None).then_some(mapping);
-        match raise(&keeper, &init, mapping) {
-            Ok((mapped, init_pid)) => Ok(Warm { keeper, init, init_pid, mapped, group }),
+        let raised = raise(&keeper, &init, mapping).and_then(|(mapped, pid)| {
+            let listeners = if wired { receive_wires(&keeper)? } else { Vec::new() };
+            Ok((mapped, pid, listeners))
+        });
+        match raised {
+            Ok((mapped, init_pid, listeners)) => {
+                Ok(Warm { keeper, init, init_pid, mapped, group, listeners })
+            }
             Err(error) => {
                 drop((keeper, init));
                 discard(group);
@@ -149,6 +160,15 @@ fn raise(keeper: &OwnedFd, init: &OwnedFd, mapping: Option<&Mapping>) -> Result<
     match next(init)? {
         (FromInit::Warm, _) => Ok((mapped, pid)),
         (FromInit::Failed(error), _) => Err(error),
+        (other, _) => Err(unexpected(&other)),
+    }
+}
+
+/// The listeners of the wiring.
+fn receive_wires(keeper: &OwnedFd) -> Result<Vec<OwnedFd>> {
+    match next(keeper)? {
+        (FromKeeper::Wired, fds) => Ok(fds),
+        (FromKeeper::Unwired(error) | FromKeeper::Failed(error), _) => Err(error),
         (other, _) => Err(unexpected(&other)),
     }
 }

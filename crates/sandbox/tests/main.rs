@@ -11,6 +11,7 @@
 //! | `build.rs` | the host's network, and directories that are lent |
 //! | `life.rs` | starting, ending, output, signals, users |
 //! | `walls.rs` | what holds a workload, tried as it would try |
+//! | `ways.rs` | where the connections lead that an instance begins |
 //! | `wires.rs` | sockets in and out |
 //! | `limits.rs` | memory, processes, freezing, usage |
 //! | `traces.rs` | what is left behind: nothing |
@@ -30,6 +31,8 @@ mod limits;
 mod traces;
 #[path = "stories/walls.rs"]
 mod walls;
+#[path = "stories/ways.rs"]
+mod ways;
 #[path = "stories/wires.rs"]
 mod wires;
 #[path = "stories/world.rs"]
@@ -86,6 +89,11 @@ const STORIES: &[Story] = stories![
     Namespaces wires::many_connections_outlast_a_batch,
     Namespaces wires::programs_inside_reach_our_listeners,
     Namespaces wires::a_socket_of_the_host_is_reached_through_a_volume,
+    Namespaces ways::every_connection_leads_to_haar,
+    Namespaces ways::an_instance_may_listen_on_the_ports_of_haar,
+    Namespaces ways::without_a_way_out_only_what_is_offered_is_there,
+    Namespaces ways::what_cannot_be_taken_out_is_refused_at_once,
+    Namespaces ways::two_wired_instances_do_not_meet,
     Namespaces build::a_step_reaches_what_the_host_reaches,
     Namespaces build::a_step_has_its_own_processes_and_name,
     Namespaces build::nothing_is_offered_in_the_hosts_network,

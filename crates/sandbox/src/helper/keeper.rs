@@ -9,12 +9,13 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{DumpableBehavior, Pid, PidfdFlags, Signal, WaitOptions};
 use rustix::thread::{Gid, Uid, UnshareFlags};
 
-use super::{init, netlink, plain};
+use super::{Order, init, netlink, plain, wiring};
 use crate::error::{Error, Result, Step};
 use crate::owners;
 use crate::spec::{Listen, Network, Protocol};
 use crate::sys::{self, Forked};
 use crate::wire::{self, Family, FromKeeper, SetGroups, ToKeeper, Walls};
+use crate::wiring::Wiring;
 
 /// How many connections may wait for a listener of ours to be accepted.
 const BACKLOG: i32 = 1024;
@@ -28,10 +29,10 @@ struct Keeper {
     scratch: Option<OwnedFd>,
 }
 
-/// Runs as the keeper. `socket` is the init's, by which haar will speak with it; `procs` are the control groups that
-/// the init joins.
-pub(super) fn run(haar: OwnedFd, socket: OwnedFd, procs: Vec<OwnedFd>, walls: Walls) -> ! {
+/// Runs as the keeper. `socket` is the init's, by which haar will speak with it.
+pub(super) fn run(haar: OwnedFd, socket: OwnedFd, order: Order) -> ! {
     super::name(c"haar-keeper");
+    let Order { procs, walls, wiring } = order;
     let prepared = match walls {
         Walls::Namespaces(network) => prepare(&haar, network).map(Some),
         Walls::None => plain::adopt_orphans().map(|()| None),
@@ -47,7 +48,9 @@ pub(super) fn run(haar: OwnedFd, socket: OwnedFd, procs: Vec<OwnedFd>, walls: Wa
         }
         Ok((_, Some((init, ended)))) => {
             drop((socket, procs));
-            Keeper { haar, walls, init, ended, scratch: None }.serve()
+            let keeper = Keeper { haar, walls, init, ended, scratch: None };
+            keeper.wire(&wiring);
+            keeper.serve()
         }
         Err(error) => {
             let _ = wire::send(&haar, &FromKeeper::Failed(error), &[]);
@@ -121,6 +124,21 @@ fn start_init(haar: &OwnedFd, walls: Walls) -> Result<Option<(Pid, OwnedFd)>> {
 }
 
 impl Keeper {
+    /// While the init furnishes, which takes longer.
+    fn wire(&self, wiring: &Wiring) {
+        if wiring.is_empty() {
+            return;
+        }
+        // That haar is gone is seen next.
+        let _ = match wiring::wire(wiring) {
+            Ok(sockets) => {
+                let fds: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
+                wire::send(&self.haar, &FromKeeper::Wired, &fds)
+            }
+            Err(error) => wire::send(&self.haar, &FromKeeper::Unwired(error), &[]),
+        };
+    }
+
     fn serve(mut self) -> ! {
         loop {
             let mut fds = [PollFd::new(&self.haar, PollFlags::IN), PollFd::new(&self.ended, PollFlags::IN)];
@@ -163,7 +181,10 @@ impl Keeper {
     }
 
     fn listen(&self, list: &[Listen]) -> Result<()> {
-        let sockets = list.iter().map(listener).collect::<Result<Vec<_>>>()?;
+        for addr in list.iter().map(|listen| listen.addr).filter(|addr| !addr.ip().is_loopback()) {
+            netlink::add_address(netlink::LOOPBACK, addr.ip()).step(format_args!("address {}", addr.ip()))?;
+        }
+        let sockets = list.iter().map(open).collect::<Result<Vec<_>>>()?;
         let fds: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
         wire::send(&self.haar, &FromKeeper::Listening, &fds).step("hand over listeners")
     }
@@ -203,11 +224,9 @@ fn socket(family: AddressFamily, kind: SocketType) -> io::Result<OwnedFd> {
     Ok(rustix::net::socket_with(family, kind, flags, None)?)
 }
 
-fn listener(listen: &Listen) -> Result<OwnedFd> {
+/// A listening socket at an address that is there.
+pub(super) fn open(listen: &Listen) -> Result<OwnedFd> {
     let addr = listen.addr;
-    if !addr.ip().is_loopback() {
-        netlink::add_address(netlink::LOOPBACK, addr.ip()).step(format_args!("address {}", addr.ip()))?;
-    }
     let kind = match listen.protocol {
         Protocol::Tcp => SocketType::STREAM,
         Protocol::Udp => SocketType::DGRAM,

@@ -17,11 +17,13 @@
 mod confine;
 mod init;
 mod keeper;
+mod netfilter;
 mod netlink;
 mod plain;
 mod root;
 mod staging;
 mod user;
+mod wiring;
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -34,6 +36,7 @@ use crate::cgroup::Groups;
 use crate::error::{Error, Step};
 use crate::sys::{self, Forked};
 use crate::wire::{self, FromZygote, ToZygote, Walls};
+use crate::wiring::Wiring;
 
 /// The name under which the program is executed to be a helper.
 pub(crate) const NAME: &str = "haar-sandbox";
@@ -90,8 +93,8 @@ fn serve(
         }
         match wire::receive::<ToZygote>(haar).step("receive")? {
             Some((ToZygote::Hello { groups: given, prefix }, _)) => *groups = Some((given, prefix)),
-            Some((ToZygote::Fork { walls }, procs)) => {
-                if let Some(newborn) = fork_keeper(haar, procs, walls)? {
+            Some((ToZygote::Fork { walls, wiring }, procs)) => {
+                if let Some(newborn) = fork_keeper(haar, Order { procs, walls, wiring })? {
                     return Ok(Some(newborn));
                 }
             }
@@ -141,22 +144,29 @@ fn reap(ended: &OwnedFd) {
 struct Newborn {
     haar: OwnedFd,
     init: OwnedFd,
+    order: Order,
+}
+
+/// What a keeper is to be.
+struct Order {
+    /// Control groups that the init joins.
     procs: Vec<OwnedFd>,
     walls: Walls,
+    wiring: Wiring,
 }
 
 impl Newborn {
     fn run(self) -> ! {
-        keeper::run(self.haar, self.init, self.procs, self.walls)
+        keeper::run(self.haar, self.init, self.order)
     }
 }
 
 /// Forks; in the new process, returns what it needs to become a keeper.
-fn fork_keeper(haar: &OwnedFd, procs: Vec<OwnedFd>, walls: Walls) -> Result<Option<Newborn>, Error> {
+fn fork_keeper(haar: &OwnedFd, order: Order) -> Result<Option<Newborn>, Error> {
     let (keeper_here, keeper_there) = wire::pair().step("socket pair")?;
     let (init_here, init_there) = wire::pair().step("socket pair")?;
     let answer = match sys::fork(0) {
-        Ok(Forked::Child) => return Ok(Some(Newborn { haar: keeper_here, init: init_here, procs, walls })),
+        Ok(Forked::Child) => return Ok(Some(Newborn { haar: keeper_here, init: init_here, order })),
         Ok(Forked::Parent(_)) => {
             wire::send(haar, &FromZygote::Forked, &[keeper_there.as_fd(), init_there.as_fd()])
         }

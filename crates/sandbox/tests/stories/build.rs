@@ -79,8 +79,13 @@ pub(crate) fn lend_by(words: &[String]) {
     let home = tempfile::tempdir().unwrap();
     make_base(&home.path().join("base"));
     let base = home.path().join("base");
-    let config =
-        Config { data_id: words[0].clone(), layers: base.clone(), warm: 0, isolation: Isolation::Best };
+    let config = Config {
+        data_id: words[0].clone(),
+        layers: base.clone(),
+        warm: 0,
+        wiring: Default::default(),
+        isolation: Isolation::Best,
+    };
     runtime.block_on(async {
         let sandbox = Sandbox::open(config).unwrap();
         if sandbox.host().level == Level::Process {

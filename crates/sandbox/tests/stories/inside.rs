@@ -10,9 +10,12 @@ use std::time::Duration;
 pub(crate) fn run(words: &[String]) {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
-        ["serve", port, text] => serve(port.parse().unwrap(), text),
+        ["serve", port, text] => serve("127.0.0.1", port.parse().unwrap(), text),
+        ["serve-all", port, text] => serve("0.0.0.0", port.parse().unwrap(), text),
         ["ask", addr] => println!("{}", ask(addr)),
+        ["await", addr] => while TcpStream::connect(addr).is_err() {},
         ["ask-udp", addr] => println!("{}", ask_udp(addr)),
+        ["send-udp", addr] => println!("{}", send_udp(addr)),
         ["ask-unix", path] => println!("{}", ask_unix(path)),
         ["eat", bytes] => eat(bytes.parse().unwrap()),
         ["bomb"] => bomb(),
@@ -21,8 +24,8 @@ pub(crate) fn run(words: &[String]) {
     }
 }
 
-fn serve(port: u16, text: &str) {
-    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+fn serve(ip: &str, port: u16, text: &str) {
+    let listener = TcpListener::bind((ip, port)).unwrap();
     println!("listening");
     for stream in listener.incoming() {
         let _ = stream.unwrap().write_all(text.as_bytes());
@@ -52,6 +55,14 @@ fn ask_udp(addr: &str) -> String {
     let mut answer = [0; 64];
     let length = socket.recv(&mut answer).unwrap();
     String::from_utf8_lossy(&answer[..length]).into_owned()
+}
+
+/// What becomes of a datagram that nobody takes.
+fn send_udp(addr: &str) -> String {
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let sent = socket.connect(addr).and_then(|()| socket.send(b"question"));
+    sent.and_then(|_| socket.recv(&mut [0; 64])).unwrap_err().kind().to_string()
 }
 
 fn eat(bytes: usize) {

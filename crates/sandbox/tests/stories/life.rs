@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use sandbox::spec::InsideFile;
-use sandbox::{Config, Ending, Isolation, Kind, Level, Sandbox};
+use sandbox::{Config, Ending, Host, Isolation, Kind, Level, Sandbox};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt};
 
 use crate::world::{World, make_base, run_on, set_mode, spec_on};
@@ -130,8 +130,13 @@ pub(crate) fn say_hello_by(words: &[String]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let home = tempfile::tempdir().unwrap();
     make_base(home.path());
-    let config =
-        Config { data_id: words[0].clone(), layers: home.path().into(), warm: 0, isolation: Isolation::Best };
+    let config = Config {
+        data_id: words[0].clone(),
+        layers: home.path().into(),
+        warm: 0,
+        wiring: Default::default(),
+        isolation: Isolation::Best,
+    };
     runtime.block_on(async {
         let sandbox = Sandbox::open(config).unwrap();
         if sandbox.host().level == Level::Process {
@@ -142,7 +147,8 @@ pub(crate) fn say_hello_by(words: &[String]) {
         let mut spec = spec_on(home.path(), &["sh", "-c", script]);
         spec.hostname = "small".into();
         let said = run_on(&sandbox, spec).await;
-        println!("{:?}\n{}{}", sandbox.host().level, said.out, said.err);
+        let Host { level, redirection, .. } = sandbox.host();
+        println!("{level:?}\n{}{}{redirection:?}", said.out, said.err);
     });
 }
 
@@ -155,7 +161,13 @@ pub(crate) async fn without_walls_a_program_still_lives_and_dies_with_us(world: 
     .unwrap();
     set_mode(&layer.join("run"), 0o755);
     let data_id = format!("{}-plain", world.data_id);
-    let config = Config { data_id, layers: layer.clone(), warm: 1, isolation: Isolation::None };
+    let config = Config {
+        data_id,
+        layers: layer.clone(),
+        warm: 1,
+        wiring: Default::default(),
+        isolation: Isolation::None,
+    };
     let sandbox = Sandbox::open(config).unwrap();
     assert!(sandbox.host().sentence.starts_with("INSTANCES ARE NOT ISOLATED"));
     let mut spec = spec_on(&layer, &["run"]);

@@ -70,6 +70,7 @@ pub(crate) fn be_a_parent(words: &[String]) {
             layers: words[1].clone().into(),
             warm: 1,
             isolation: Isolation::Best,
+            wiring: Default::default(),
         };
         let sandbox = Sandbox::open(config).unwrap();
         sandbox.prepare().await.unwrap();
@@ -150,6 +151,7 @@ pub(crate) async fn it_works_without_root_too(world: &World) {
     }
     assert!(out.starts_with("UserNamespaces"), "{out}{}", String::from_utf8_lossy(&output.stderr));
     assert!(out.contains("\n0\nwrote\nCapEff:\t00000000800405fb"), "{out}");
+    assert!(out.ends_with(&format!("{:?}\n", world.sandbox.host().redirection)), "{out}");
 }
 
 pub(crate) async fn a_killed_helper_is_replaced(world: &World) {

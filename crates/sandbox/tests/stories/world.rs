@@ -33,8 +33,13 @@ impl World {
         let base = home.path().join("base");
         make_base(&base);
         let data_id = format!("test-{}", std::process::id());
-        let config =
-            Config { data_id: data_id.clone(), layers: base.clone(), warm: 1, isolation: Isolation::Best };
+        let config = Config {
+            data_id: data_id.clone(),
+            layers: base.clone(),
+            warm: 1,
+            wiring: Default::default(),
+            isolation: Isolation::Best,
+        };
         World { sandbox: Sandbox::open(config).unwrap(), base, data_id, home }
     }
 
