@@ -1,5 +1,8 @@
 //! The methods: both forms of Google's API over one engine.
 
+mod jobs_v2;
+mod jobs_v2_read;
+mod jobs_v2_write;
 mod knative;
 mod knative_global;
 mod knative_list;
@@ -23,6 +26,7 @@ pub fn methods(run: Arc<Run>) -> Vec<Method> {
     let mount = knative::mount(Mount::new(run));
     let mount = knative_global::mount(mount);
     let mount = policy::mount(mount);
+    let mount = jobs_v2::mount(mount);
     v2::mount(mount).done()
 }
 

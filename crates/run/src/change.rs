@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What a deployer needs on the account that instances run as; Cloud Run spells it like this.
-const ACT_AS: &str = "iam.serviceaccounts.actAs";
+pub(crate) const ACT_AS: &str = "iam.serviceaccounts.actAs";
 
 /// What somebody asks a service to be: everything but what the system finds out.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -210,6 +210,6 @@ impl Run {
     }
 }
 
-fn who(caller: &Caller) -> String {
+pub(crate) fn who(caller: &Caller) -> String {
     caller.principal().email().unwrap_or_default().to_owned()
 }
