@@ -2,7 +2,8 @@
 //!
 //! A token that is given must be right, always. Without one, a call is nobody's and refused in Google's words, with
 //! one exception: the clients of emulators (`*_EMULATOR_HOST`) send no credentials at all, so on the plain port a
-//! program of this machine that addresses it by a loopback name stands for the owner, unless that was denied. A web
+//! program of this machine that addresses it by a loopback name stands for the owner, unless that was denied. It must
+//! be a program of the user who runs haar, or of root: the kernel tells whose it is ([`crate::neighbour`]). A web
 //! page is no such program: it cannot point another name at this port (the name must be a loopback one), and browsers
 //! say when a page calls, which is refused. That holds for pages from this machine too: those of the services that
 //! run here are other people's code, and no page needs it.
@@ -60,11 +61,26 @@ impl Callers {
             Anonymous::Owner(owner)
                 if !conn.tls && conn.is_local() && hosts::is_loopback(host) && !from_a_page(headers) =>
             {
-                Ok(owner.clone())
+                // Other users of this machine reach the port too.
+                let ours = rustix::process::geteuid().as_raw();
+                match conn.user() {
+                    Some(user) if user == ours || user == 0 => Ok(owner.clone()),
+                    other => Err(stranger(ours, other)),
+                }
             }
             _ => Err(missing_credentials()),
         }
     }
+}
+
+/// For a caller without credentials who is another user of this machine, or whose user the kernel does not tell.
+fn stranger(ours: u32, theirs: Option<u32>) -> Error {
+    let theirs = theirs.map_or("a user that cannot be told".to_owned(), |theirs| format!("user {theirs}"));
+    Error::unauthenticated(format!(
+        "Request is missing required authentication credential. Without one, this port answers programs of user {ours}, \
+         who runs haar, and this call comes from {theirs}. Send an access token, or run the program under `haar exec` as \
+         that user."
+    ))
 }
 
 fn lowercase(host: &str) -> Box<str> {

@@ -19,6 +19,7 @@ mod h2;
 mod hosts;
 pub mod json;
 mod listen;
+mod neighbour;
 mod permits;
 mod proxy;
 pub mod rest;

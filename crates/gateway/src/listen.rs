@@ -9,7 +9,7 @@ use std::{
     fmt, io,
     net::{SocketAddr, TcpListener as StdListener},
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -28,7 +28,7 @@ use crate::{
     answer::answer,
     detect::{Protocol, Rewound, sniff},
     gateway::Shared,
-    h2,
+    h2, neighbour,
     site::Site,
 };
 
@@ -187,6 +187,9 @@ impl Connections {
 pub(crate) struct Conn {
     pub(crate) shared: Arc<Shared>,
     pub(crate) peer: SocketAddr,
+    /// Our own end, where the kernel tells.
+    here: Option<SocketAddr>,
+    user: OnceLock<Option<u32>>,
     pub(crate) door: Door,
     pub(crate) tls: bool,
     /// Whether it was opened through the forward proxy, and so may not ask for another.
@@ -202,12 +205,19 @@ impl Conn {
         Conn {
             shared: self.shared.clone(),
             peer: self.peer,
+            here: self.here,
+            user: self.user.clone(),
             door: self.door.clone(),
             tls,
             proxied,
             ending: self.ending.clone(),
             place: self.place.clone(),
         }
+    }
+
+    /// The user whose program is at the other end, on this machine; asked of the kernel once.
+    pub(crate) fn user(&self) -> Option<u32> {
+        *self.user.get_or_init(|| neighbour::user(self.peer, self.here?))
     }
 
     /// Whether the other end is a program on this machine, and outside of workloads.
@@ -269,6 +279,8 @@ fn begin(
     let conn = Conn {
         shared: shared.clone(),
         peer,
+        here: stream.local_addr().ok(),
+        user: OnceLock::new(),
         door: door.clone(),
         tls: false,
         proxied: false,

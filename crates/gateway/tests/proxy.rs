@@ -210,8 +210,7 @@ async fn behind_a_published_door_there_is_its_site_and_nothing_else() {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let door = world.gateway.open(Listener::published(socket, Arc::new(Mirror))).unwrap();
     for host in ["localhost:8080", "secretmanager.googleapis.com", "other"] {
-        let site =
-            get(door.address(), "/v1/projects/my-project/secrets", &[&format!("Host: {host}")]).await;
+        let site = get(door.address(), "/v1/projects/my-project/secrets", &[&format!("Host: {host}")]).await;
         assert!(site.ends_with("/v1/projects/my-project/secrets tls=false instance=None"), "{site}");
     }
     let absolute = get(door.address(), "http://elsewhere.example/b", &["Host: other"]).await;

@@ -1,0 +1,167 @@
+//! Whose program is at the other end of a connection from this machine.
+//!
+//! The kernel knows the user who made a socket and tells about one connection at a time by `SOCK_DIAG`
+//! (sock_diag(7)); where that is not to be had, `/proc/net/tcp` says the same, slower. Asked once a connection, and
+//! only when a caller gives no credentials. When unsure, nobody is named: a connection whose other end is closed
+//! already has no socket, and the kernel would name root for it.
+
+use std::{
+    fs, io,
+    mem::MaybeUninit,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+};
+
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with,
+};
+
+/// `SOCK_DIAG_BY_FAMILY`, as a request and as its answer (linux/sock_diag.h).
+const BY_FAMILY: u16 = 20;
+/// `NLM_F_REQUEST` (linux/netlink.h).
+const REQUEST: u16 = 1;
+/// `AF_INET` and `AF_INET6` (linux/socket.h).
+const INET: u8 = 2;
+const INET6: u8 = 10;
+/// `IPPROTO_TCP`.
+const TCP: u8 = 6;
+/// The lengths of `nlmsghdr` and of `inet_diag_msg` (linux/inet_diag.h).
+const HEADER: usize = 16;
+const ANSWER: usize = 72;
+
+/// The user of the program that connected from `peer` to `here`, if the kernel tells.
+pub(crate) fn user(peer: SocketAddr, here: SocketAddr) -> Option<u32> {
+    let (peer, here) = (canonical(peer), canonical(here));
+    by_netlink(peer, here).unwrap_or_else(|error| {
+        tracing::debug!(%error, "SOCK_DIAG does not tell; looking into /proc/net");
+        let table = if peer.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" };
+        by_table(&fs::read_to_string(table).ok()?, peer, here)
+    })
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+fn by_netlink(peer: SocketAddr, here: SocketAddr) -> io::Result<Option<u32>> {
+    let kind = (AddressFamily::NETLINK, SocketType::DGRAM, SocketFlags::CLOEXEC);
+    let socket = socket_with(kind.0, kind.1, kind.2, Some(netlink::SOCK_DIAG))?;
+    send(&socket, &question(peer, here), SendFlags::empty())?;
+    let mut buffer = [MaybeUninit::uninit(); 1024];
+    let ((answer, _), _) = recv(&socket, &mut buffer[..], RecvFlags::DONTWAIT)?;
+    read(answer).ok_or_else(|| io::Error::other("it knows no such socket, or nothing at all"))
+}
+
+/// Asks about one socket: the peer's own, from which we are the other end.
+fn question(peer: SocketAddr, here: SocketAddr) -> Vec<u8> {
+    let mut asked = vec![if peer.is_ipv4() { INET } else { INET6 }, TCP, 0, 0];
+    asked.extend(u32::MAX.to_ne_bytes()); // in any state
+    asked.extend(peer.port().to_be_bytes());
+    asked.extend(here.port().to_be_bytes());
+    asked.extend(sixteen(peer.ip()));
+    asked.extend(sixteen(here.ip()));
+    asked.extend(0_u32.to_ne_bytes()); // on any interface
+    asked.extend([0xff; 8]); // without a cookie
+    let mut message = Vec::with_capacity(HEADER + asked.len());
+    message.extend(((HEADER + asked.len()) as u32).to_ne_bytes());
+    message.extend(BY_FAMILY.to_ne_bytes());
+    message.extend(REQUEST.to_ne_bytes());
+    message.extend([0; 8]); // sequence and port: there is one question
+    message.extend(asked);
+    message
+}
+
+fn sixteen(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V6(address) => address.octets(),
+        IpAddr::V4(address) => {
+            let mut bytes = [0; 16];
+            bytes[..4].copy_from_slice(&address.octets());
+            bytes
+        }
+    }
+}
+
+/// The user in an answer, if it is about a socket that a program still has; nothing for an answer that tells nothing.
+fn read(answer: &[u8]) -> Option<Option<u32>> {
+    let kind = u16::from_ne_bytes(answer.get(4..6)?.try_into().ok()?);
+    let body = answer.get(HEADER..HEADER + ANSWER).filter(|_| kind == BY_FAMILY)?;
+    let number = |at: usize| Some(u32::from_ne_bytes(body.get(at..at + 4)?.try_into().ok()?));
+    let (user, inode) = (number(64)?, number(68)?);
+    Some((inode != 0).then_some(user))
+}
+
+/// Finds the peer's socket in `/proc/net/tcp` (proc_net_tcp(5)): its addresses are the second and third columns, in
+/// the machine's byte order, its user the eighth and its inode the tenth.
+fn by_table(table: &str, peer: SocketAddr, here: SocketAddr) -> Option<u32> {
+    let (peer, here) = (shown(peer), shown(here));
+    let line = table.lines().find(|line| {
+        let mut columns = line.split_ascii_whitespace().skip(1);
+        columns.next() == Some(&peer) && columns.next() == Some(&here)
+    })?;
+    let columns: Vec<&str> = line.split_ascii_whitespace().collect();
+    let (user, inode) = (columns.get(7)?.parse().ok()?, *columns.get(9)?);
+    (inode != "0").then_some(user)
+}
+
+fn shown(address: SocketAddr) -> String {
+    let words = |bytes: &[u8]| -> String {
+        let word = |four: &[u8]| u32::from_ne_bytes([four[0], four[1], four[2], four[3]]);
+        bytes.chunks_exact(4).map(|four| format!("{:08X}", word(four))).collect()
+    };
+    let ip = match address.ip() {
+        IpAddr::V4(ip) => words(&ip.octets()),
+        IpAddr::V6(ip) => words(&Ipv6Addr::octets(&ip)),
+    };
+    format!("{ip}:{:04X}", address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn connection(address: &str) -> Option<(TcpStream, TcpStream)> {
+        let listener = TcpListener::bind(address).ok()?;
+        let there = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        Some((there, listener.accept().unwrap().0))
+    }
+
+    #[test]
+    fn a_connection_of_ours_is_ours() {
+        let ours = rustix::process::geteuid().as_raw();
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let Some((there, here)) = connection(address) else { continue };
+            let (peer, at) = (here.peer_addr().unwrap(), here.local_addr().unwrap());
+            assert_eq!(user(peer, at), Some(ours), "{address}");
+            let table = if peer.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" };
+            assert_eq!(by_table(&fs::read_to_string(table).unwrap(), peer, at), Some(ours), "{address}");
+            drop(there);
+        }
+    }
+
+    #[test]
+    fn nobody_has_a_connection_that_was_closed() {
+        let (there, here) = connection("127.0.0.1:0").unwrap();
+        let (peer, at) = (here.peer_addr().unwrap(), here.local_addr().unwrap());
+        drop(there);
+        assert_eq!(user(peer, at), None, "the kernel would say root");
+        assert_eq!(by_table(&fs::read_to_string("/proc/net/tcp").unwrap(), peer, at), None);
+    }
+
+    #[test]
+    fn there_is_no_user_where_there_is_no_connection() {
+        let (here, there) = ("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap());
+        assert_eq!(user(here, there), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_and_no_table_makes_it_panic(bytes: Vec<u8>, table in ".{0,200}") {
+            let _ = read(&bytes);
+            let _ = by_table(&table, "127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap());
+        }
+    }
+}
