@@ -194,7 +194,7 @@ pub(crate) fn put_manifest(config: &str, layers: Vec<serde_json::Value>, blobs: 
         "config": { "mediaType": "application/vnd.oci.image.config.v1+json", "digest": config, "size": size(config, blobs)? },
         "layers": layers,
     });
-    blobs.put(manifest.to_string().as_bytes(), None, MAX_DOCUMENT)
+    blobs.put_small(manifest.to_string().as_bytes(), MAX_DOCUMENT)
 }
 
 fn size(digest: &str, blobs: &Blobs) -> Result<u64> {

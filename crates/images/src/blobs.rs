@@ -45,6 +45,12 @@ impl Blobs {
         File::open(self.path(digest)?).doing(format_args!("read the blob {digest}"))
     }
 
+    /// Takes a small blob in; one that is here is left alone.
+    pub(crate) fn put_small(&self, bytes: &[u8], limit: u64) -> Result<String> {
+        let digest = digest_of(Sha256::new_with_prefix(bytes));
+        if self.has(&digest) { Ok(digest) } else { self.put(bytes, None, limit) }
+    }
+
     /// Takes a blob in. With an expected digest, anything else is refused.
     pub(crate) fn put(&self, source: impl Read, expected: Option<&str>, limit: u64) -> Result<String> {
         let mut staged = tempfile::NamedTempFile::new_in(&self.0).doing("stage a blob")?;
@@ -72,6 +78,19 @@ pub(crate) fn read_capped(source: impl Read, limit: u64, what: &'static str) -> 
     let mut bytes = Vec::new();
     source.take(limit + 1).read_to_end(&mut bytes).doing(format_args!("read {what}"))?;
     if bytes.len() as u64 > limit { Err(Error::TooLarge(what)) } else { Ok(bytes) }
+}
+
+/// Replaces a small file in one step that lasts; one that says the same already is left alone.
+pub(crate) fn replace_file(directory: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    let path = directory.join(name);
+    if fs::read(&path).is_ok_and(|known| known == bytes) {
+        return Ok(());
+    }
+    let doing = format!("write {}", path.display());
+    let mut staged = tempfile::NamedTempFile::new_in(directory).doing(&doing)?;
+    staged.write_all(bytes).and_then(|()| staged.as_file().sync_all()).doing(&doing)?;
+    staged.persist(path).map_err(|error| error.error).doing(&doing)?;
+    sync_directory(directory)
 }
 
 /// Makes a rename in a directory durable.

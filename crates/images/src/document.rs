@@ -37,6 +37,10 @@ pub struct Image {
     pub layers: Vec<PathBuf>,
     /// The sum of its compressed layers, in bytes.
     pub size: u64,
+    /// What of this machine it stands on, in the order of mounting.
+    pub mounts: Vec<crate::Mount>,
+    /// What whoever runs it should know, a sentence each.
+    pub remarks: Vec<String>,
 }
 
 /// A manifest, as far as it matters here.

@@ -34,6 +34,15 @@ const MAX_ENTRIES: usize = 2_000_000;
 /// The longest path of an entry, Linux's own limit.
 const MAX_PATH: usize = 4096;
 
+/// The most that an archive may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes, unpacked, with all headers.
+    pub bytes: u64,
+    /// Files, directories and links.
+    pub entries: usize,
+}
+
 /// How much this process may do to files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rights {
@@ -52,21 +61,26 @@ impl Rights {
 /// Unpacks a layer, compressed or not, into an existing empty directory; gives the digest of the archive within,
 /// which is the layer's diff id.
 pub(crate) fn unpack(blob: impl Read, into: &Path, rights: Rights) -> Result<String> {
+    unpack_within(blob, into, rights, Limits { bytes: MAX_UNPACKED, entries: MAX_ENTRIES })
+}
+
+/// The same, for what has to be smaller than a layer.
+pub(crate) fn unpack_within(blob: impl Read, into: &Path, rights: Rights, limits: Limits) -> Result<String> {
     let plain = decompress(blob)?;
-    let mut hashing = Hashing { inner: plain.take(MAX_UNPACKED), sha: Sha256::new() };
+    let mut hashing = Hashing { inner: plain.take(limits.bytes), sha: Sha256::new() };
     let root = open_root(into)?;
     let mut target = Target { root, rights, directories: Vec::new() };
     let mut archive = Archive::new(&mut hashing);
     for (number, entry) in archive.entries().doing("read a layer")?.enumerate() {
-        if number == MAX_ENTRIES {
-            return Err(Error::TooLarge("a layer with more than 2,000,000 files"));
+        if number == limits.entries {
+            return Err(Error::TooLarge("more files than may come in one archive"));
         }
         target.add(entry.doing("read a layer")?)?;
     }
     target.finish()?;
     io::copy(&mut hashing, &mut io::sink()).doing("read a layer")?;
     if hashing.inner.limit() == 0 {
-        return Err(Error::TooLarge("a layer that unpacks to more than 32 GiB"));
+        return Err(Error::TooLarge("more bytes than may come in one archive"));
     }
     Ok(digest_of(hashing.sha))
 }

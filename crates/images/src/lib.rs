@@ -5,7 +5,8 @@
 //! every instance that has it shares that directory as an overlay's lower layer: starting an instance copies
 //! nothing. A reference such as `us-docker.pkg.dev/p/r/app:v1` is a small file that names a manifest.
 //!
-//! An image that is not here is asked of its registry (`pull`), where that can be reached.
+//! An image that is not here is asked of its registry (`pull`), where that can be reached. Others are made here, of
+//! layers that were directories (`made`, `seal`), on a base that is this machine (`machine`).
 //!
 //! Everything that comes from outside (archives, manifests, file names inside layers) is untrusted: sizes are
 //! capped, and layers are unpacked through descriptors that cannot leave their directory.
@@ -16,12 +17,18 @@ mod document;
 mod hello;
 mod index;
 mod layer;
+mod machine;
+mod made;
+mod packages;
 mod pull;
 mod reference;
+mod seal;
 mod store;
 
 pub use document::{Config, Image};
 pub use hello::{HELLO, serve_if_asked};
+pub use machine::{Base, Mount};
+pub use made::{Layer, Limits, Staging};
 pub use pull::{Credentials, Proxy, Registries};
 pub use reference::Reference;
 pub use store::Images;
@@ -39,6 +46,8 @@ pub enum Error {
     Architecture(String, &'static str),
     /// What came in is not what it claims to be, or not an image at all.
     Malformed(String),
+    /// It was built on something of this machine that is gone; a sentence without an end.
+    Unfit(String),
     /// It is larger than a limit; which.
     TooLarge(&'static str),
     /// The disk, or what lies on it, failed.
@@ -59,6 +68,7 @@ impl fmt::Display for Error {
                     "the image is built for {theirs}, but this machine runs {ours}; build it with --platform linux/{ours}"
                 )
             }
+            Error::Unfit(why) => write!(f, "{why}"),
             Error::Malformed(what) => write!(f, "not a valid image: {what}"),
             Error::TooLarge(what) => write!(f, "too large: {what}"),
             Error::Io(doing, error) => write!(f, "cannot {doing}: {error}"),
@@ -76,6 +86,7 @@ impl Error {
             Error::Unreachable(reference, why) => Error::Unreachable(reference.clone(), why.clone()),
             Error::Architecture(theirs, ours) => Error::Architecture(theirs.clone(), ours),
             Error::Malformed(what) => Error::Malformed(what.clone()),
+            Error::Unfit(why) => Error::Unfit(why.clone()),
             Error::TooLarge(what) => Error::TooLarge(what),
             Error::Io(doing, error) => {
                 Error::Io(doing.clone(), std::io::Error::new(error.kind(), error.to_string()))

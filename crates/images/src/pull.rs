@@ -180,6 +180,7 @@ impl Images {
             return self.pull_once(typed, reference, remote).await;
         };
         if matches!(reference.pick, Pick::Tag(_))
+            && !self.is_own(reference)
             && remote.moved(reference, &known).await
             && let Err(error) = self.pull_once(typed, reference, remote).await
         {

@@ -2,7 +2,6 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::Write,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
 };
@@ -13,11 +12,12 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Doing, Error, Image, Reference, Registries, Result, archive,
-    blobs::{Blobs, digest_of, sync_directory},
+    blobs::{Blobs, digest_of, replace_file, sync_directory},
     document::{Document, MAX_DOCUMENT, Manifest},
     hello,
     index::Index,
     layer::{self, Rights},
+    machine::Machine,
     pull::Remote,
     reference::Pick,
 };
@@ -30,9 +30,13 @@ pub(crate) struct Inner {
     /// Held shared, also by other processes, while something is brought in or unpacked.
     lock: PathBuf,
     pub(crate) blobs: Blobs,
-    layers: PathBuf,
+    pub(crate) layers: PathBuf,
     references: PathBuf,
-    rights: Rights,
+    /// Documents about what was made here.
+    pub(crate) made: PathBuf,
+    pub(crate) rights: Rights,
+    /// What images that are made here stand on.
+    pub(crate) machine: Machine,
     /// The manifest of the built-in image, once it was made: this program does not change while it runs.
     hello: OnceLock<String>,
     /// Where to ask for what is not here.
@@ -44,6 +48,9 @@ pub(crate) struct Inner {
 struct Named {
     reference: String,
     manifest: String,
+    /// Whether its registry is this store, so that no other is asked whether it moved.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    own: bool,
 }
 
 impl Images {
@@ -51,17 +58,22 @@ impl Images {
     /// unless an import is under way, in whatever process.
     /// Only what is here is ever found.
     pub fn open(directory: &Path) -> Result<Self> {
-        Self::open_in(directory, None)
+        Self::open_in(directory, None, Path::new("/"))
+    }
+
+    /// The same, for a machine whose root is elsewhere.
+    pub fn open_on(directory: &Path, machine: &Path) -> Result<Self> {
+        Self::open_in(directory, None, machine)
     }
 
     /// The same, but [`find`](Images::find) asks registries for what is not here.
     pub fn open_with(directory: &Path, registries: Registries) -> Result<Self> {
-        Self::open_in(directory, Some(Remote::new(registries)))
+        Self::open_in(directory, Some(Remote::new(registries)), Path::new("/"))
     }
 
-    fn open_in(directory: &Path, remote: Option<Remote>) -> Result<Self> {
-        let (layers, references) = (directory.join("layers"), directory.join("references"));
-        for part in [&layers, &references] {
+    fn open_in(directory: &Path, remote: Option<Remote>, machine: &Path) -> Result<Self> {
+        let [layers, references, made] = ["layers", "references", "made"].map(|part| directory.join(part));
+        for part in [&layers, &references, &made] {
             fs::create_dir_all(part).doing(format_args!("make {}", part.display()))?;
         }
         let blobs = Blobs::open(&directory.join("blobs"))?;
@@ -76,6 +88,8 @@ impl Images {
             blobs,
             layers,
             references,
+            made,
+            machine: Machine::at(machine),
             rights,
             hello: OnceLock::new(),
             remote,
@@ -135,15 +149,23 @@ impl Images {
 
     /// Points a reference at a manifest that is in the store.
     pub fn tag(&self, reference: &Reference, manifest: &str) -> Result<()> {
-        let named = Named { reference: reference.to_string(), manifest: manifest.to_owned() };
+        self.point(reference, manifest, false)
+    }
+
+    /// The same for an image whose registry is this store.
+    pub(crate) fn tag_own(&self, reference: &Reference, manifest: &str) -> Result<()> {
+        self.point(reference, manifest, true)
+    }
+
+    fn point(&self, reference: &Reference, manifest: &str, own: bool) -> Result<()> {
+        let named = Named { reference: reference.to_string(), manifest: manifest.to_owned(), own };
         let text = serde_json::to_vec(&named).doing("write a reference")?;
-        let mut staged = tempfile::NamedTempFile::new_in(&self.0.references).doing("write a reference")?;
-        staged.write_all(&text).and_then(|()| staged.as_file().sync_all()).doing("write a reference")?;
-        staged
-            .persist(self.reference_path(reference))
-            .map_err(|error| error.error)
-            .doing("write a reference")?;
-        sync_directory(&self.0.references)
+        replace_file(&self.0.references, &reference_file(reference), &text)
+    }
+
+    /// Whether a reference is to an image whose registry is this store.
+    pub(crate) fn is_own(&self, reference: &Reference) -> bool {
+        self.named(reference).is_ok_and(|named| named.is_some_and(|named| named.own))
     }
 
     /// Every reference, with the digest of its manifest, in order.
@@ -166,7 +188,8 @@ impl Images {
     fn is_whole(&self, digest: &str) -> bool {
         let blobs = &self.0.blobs;
         self.manifest(digest).is_ok_and(|(_, manifest)| {
-            blobs.has(&manifest.config) && manifest.layers.iter().all(|layer| blobs.has(&layer.digest))
+            let is_here = |digest: &str| blobs.has(digest) || self.record(digest).is_some();
+            blobs.has(&manifest.config) && manifest.layers.iter().all(|layer| is_here(&layer.digest))
         })
     }
 
@@ -185,19 +208,15 @@ impl Images {
         if let Pick::Digest(digest) = &reference.pick {
             return Ok(self.0.blobs.has(digest).then(|| digest.clone()));
         }
-        match fs::read(self.reference_path(reference)) {
-            Ok(bytes) => {
-                let named: Named = serde_json::from_slice(&bytes).doing("read a reference")?;
-                Ok(Some(named.manifest))
-            }
+        Ok(self.named(reference)?.map(|named| named.manifest))
+    }
+
+    fn named(&self, reference: &Reference) -> Result<Option<Named>> {
+        match fs::read(self.0.references.join(reference_file(reference))) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).doing("read a reference"),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).doing("read a reference"),
         }
-    }
-
-    fn reference_path(&self, reference: &Reference) -> PathBuf {
-        let digest = digest_of(Sha256::new_with_prefix(reference.to_string()));
-        self.0.references.join(digest.trim_start_matches("sha256:"))
     }
 
     /// Makes every layer of an image a directory, and tells how the image is run.
@@ -213,11 +232,16 @@ impl Images {
             .iter()
             .zip(&document.diff_ids)
             .map(|(layer, diff_id)| self.layer(&layer.digest, diff_id));
+        let layers = layers.collect::<Result<_>>()?;
+        let standing = document.diff_ids.first().map(|lowest| self.standing(lowest)).transpose()?;
+        let standing = standing.unwrap_or_default();
         Ok(Image {
             digest,
-            layers: layers.collect::<Result<_>>()?,
+            layers,
             size: manifest.layers.iter().map(|layer| layer.size).sum(),
             config: document.config,
+            mounts: standing.mounts,
+            remarks: standing.remarks,
         })
     }
 
@@ -225,7 +249,7 @@ impl Images {
         if !crate::reference::is_digest(diff_id) {
             return Err(Error::Malformed(format!("'{diff_id}' is not a SHA-256 digest")));
         }
-        let place = self.0.layers.join(diff_id.trim_start_matches("sha256:"));
+        let place = self.layer_place(diff_id);
         if place.exists() {
             return Ok(place);
         }
@@ -248,7 +272,13 @@ impl Images {
 }
 
 /// What a layer's directory is called before it is whole.
-const STAGED: &str = ".unfinished-";
+pub(crate) const STAGED: &str = ".unfinished-";
+
+/// Any text can be a reference's, no text can be a file's name.
+fn reference_file(reference: &Reference) -> String {
+    let digest = digest_of(Sha256::new_with_prefix(reference.to_string()));
+    digest.trim_start_matches("sha256:").to_owned()
+}
 
 fn open_lock(path: &Path) -> Result<File> {
     OpenOptions::new().append(true).create(true).open(path).doing(format_args!("open {}", path.display()))
@@ -264,7 +294,7 @@ fn remove_unfinished(layers: &Path) -> Result<()> {
 }
 
 /// The root of a layer becomes `/` of an instance, whose user must be able to enter it.
-fn open_to_instances(root: &Path) -> Result<()> {
+pub(crate) fn open_to_instances(root: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(root, fs::Permissions::from_mode(0o755)).doing("open a layer")
 }
