@@ -1,0 +1,253 @@
+//! A build from beginning to end: what came in is unpacked, looked at, worked on and published.
+
+use std::{io::Read, path::Path, sync::Arc};
+
+use kernel::ports::{ImageConfig, ImageMaker, MachineBase, Staged};
+use sandbox::{Level, Sandbox};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use tokio::{
+    sync::Semaphore,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    Event, Failure, Plan, Settings, detect,
+    files::Files,
+    output::{Listener, Teller},
+    python::{self, Layers},
+    settings::{HOME, Surroundings},
+    source,
+    step::{Steps, TIME, USER},
+};
+
+/// How many builds go on at once; others wait.
+const AT_ONCE: usize = 2;
+
+/// Builds images from source.
+pub struct Builds {
+    maker: Arc<dyn ImageMaker>,
+    files: Files,
+    turns: Semaphore,
+}
+
+/// Whose image is built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// The project's id.
+    pub project: String,
+    /// The region.
+    pub region: String,
+    /// The service's name.
+    pub name: String,
+}
+
+/// What a build made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Built {
+    /// The image by its digest, which is what to deploy.
+    pub image: String,
+    /// The image by its tag, which the next build moves.
+    pub tag: String,
+    /// Its digest.
+    pub digest: String,
+    /// The language, with its version.
+    pub language: String,
+    /// The framework's name, where one was recognized.
+    pub framework: Option<String>,
+    /// What it runs, for people: the words of a line for the shell.
+    pub start: Vec<String>,
+    /// What changes the database to what the app wants.
+    pub migrate: Option<Vec<String>>,
+    /// Whether no dependency had to be installed.
+    pub cached: bool,
+    /// How long it took, in thousandths of a second.
+    pub millis: u64,
+}
+
+/// What the parts of a build share.
+pub(crate) struct Job<'a> {
+    pub(crate) maker: Arc<dyn ImageMaker>,
+    pub(crate) base: MachineBase,
+    pub(crate) teller: Teller,
+    pub(crate) files: &'a Files,
+    sandbox: &'a Sandbox,
+    around: Surroundings,
+    deadline: Instant,
+}
+
+impl Builds {
+    /// Opens a directory that is the builds' alone, on the disk where layers are.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn open(directory: &Path, maker: Arc<dyn ImageMaker>) -> std::io::Result<Builds> {
+        Ok(Builds { maker, files: Files::open(directory)?, turns: Semaphore::new(AT_ONCE) })
+    }
+
+    /// Builds what [`source::pack`] wrote. Dropped, a build ends.
+    ///
+    /// # Errors
+    /// What is wrong with the folder, which step failed and how, or that the machine allows no builds.
+    pub async fn build(
+        &self,
+        sandbox: &Sandbox,
+        order: &Order,
+        mut packed: impl Read + Send + 'static,
+        listener: impl Fn(Event) + Send + Sync + 'static,
+    ) -> Result<Built, Failure> {
+        let started = Instant::now();
+        allowed(sandbox)?;
+        let _turn = self.turns.acquire().await.map_err(|_| Failure::new("haar is stopping"))?;
+        let maker = self.maker.clone();
+        let received = blocking(move || receive(&*maker, &mut packed)).await?;
+        let Received { settings, around, folder, digest, base } = received;
+        let teller = Teller::new(Arc::new(listener) as Listener, around.secrets.clone());
+        let deadline = started + TIME;
+        let job =
+            Job { maker: self.maker.clone(), base, teller, files: &self.files, sandbox, around, deadline };
+        let plan = look(&job, &folder, settings).await?;
+        let made = python::build(&job, &plan, folder, &digest).await?;
+        let elapsed = || started.elapsed();
+        job.publish(order, &plan, made, elapsed).await
+    }
+}
+
+/// Tells why there can be no build here.
+fn allowed(sandbox: &Sandbox) -> Result<(), Failure> {
+    if sandbox.host().level != Level::Process {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "builds from source need namespaces, which this machine does not allow. {}",
+        sandbox.host().sentence
+    ))
+    .next("run haar as root or where user namespaces are allowed, or bring an image in with: haar images import"))
+}
+
+/// What came in, and what it will stand on.
+struct Received {
+    settings: Settings,
+    around: Surroundings,
+    folder: Staged,
+    digest: String,
+    base: MachineBase,
+}
+
+fn receive(maker: &dyn ImageMaker, packed: &mut dyn Read) -> Result<Received, Failure> {
+    let mut packed = packed;
+    let settings = source::take_settings(&mut packed)?;
+    let folder = maker.stage()?;
+    let digest = maker
+        .unpack(packed, &folder, source::LIMITS)
+        .map_err(|error| Failure::new(format!("the folder cannot be taken in: {}", error.message())))?;
+    let around = Surroundings::of(&settings);
+    Ok(Received { settings, around, folder, digest, base: maker.machine()? })
+}
+
+/// Finds out what the folder is, and says so.
+async fn look(job: &Job<'_>, folder: &Staged, settings: Settings) -> Result<Plan, Failure> {
+    let workspace = source::workspace(&folder.path);
+    let plan = blocking(move || detect(&workspace, &settings)).await?;
+    let what = plan.framework.map_or("Python", |framework| framework.name());
+    job.teller.line("detect", &format!("{what} app, started with: {}", for_people(&plan.start)));
+    plan.remarks.iter().for_each(|remark| job.teller.remark(remark));
+    Ok(plan)
+}
+
+impl Job<'_> {
+    pub(crate) fn steps(&self) -> Steps<'_> {
+        Steps {
+            sandbox: self.sandbox,
+            base: &self.base,
+            around: &self.around,
+            teller: &self.teller,
+            files: self.files,
+            deadline: self.deadline,
+        }
+    }
+
+    /// Makes a directory one that steps can write to.
+    pub(crate) async fn lend(&self, directory: &Path) -> Result<(), Failure> {
+        let lent = self.sandbox.writable_directory(directory, USER).await;
+        lent.map_err(|error| Failure::new(format!("a directory cannot be given to a step: {error}")))
+    }
+
+    /// Makes it ours again.
+    pub(crate) async fn reclaim(&self, directory: &Path) -> Result<(), Failure> {
+        let reclaimed = self.sandbox.reclaim_directory(directory).await;
+        reclaimed
+            .map_err(|error| Failure::new(format!("a directory cannot be taken back from a step: {error}")))
+    }
+
+    async fn publish(
+        &self,
+        order: &Order,
+        plan: &Plan,
+        made: Layers,
+        elapsed: impl Fn() -> Duration,
+    ) -> Result<Built, Failure> {
+        let Order { project, region, name } = order;
+        let repository = format!("{region}-docker.pkg.dev/{project}/cloud-run-source-deploy/{name}");
+        let tag = format!("{repository}:latest");
+        let mut layers = vec![self.base.layer.digest.clone()];
+        layers.extend(made.layers.into_iter().map(|layer| layer.digest));
+        let (maker, config, to) = (self.maker.clone(), config(plan, &self.base), tag.clone());
+        let digest = blocking(move || Ok(maker.publish(&to, &layers, &config)?)).await?;
+        Ok(Built {
+            image: format!("{repository}@{digest}"),
+            tag,
+            digest,
+            language: format!("Python {}", self.base.python.as_deref().unwrap_or("3")),
+            framework: plan.framework.map(|framework| framework.name().to_owned()),
+            start: for_people(&plan.start).split_whitespace().map(str::to_owned).collect(),
+            migrate: plan.migrate.clone(),
+            cached: made.cached,
+            millis: u64::try_from(elapsed().as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+}
+
+/// How the image is run. People's own lines go to the shell that Google's launcher gives them to, where there is one.
+fn config(plan: &Plan, base: &MachineBase) -> ImageConfig {
+    let is_ours = plan.start.starts_with("exec ");
+    let usr = base.mounts.iter().find(|mount| mount.target == "/usr");
+    let has_bash = usr.is_some_and(|usr| usr.source.join("bin/bash").exists());
+    let shell = if has_bash && !is_ours { "/bin/bash" } else { "/bin/sh" };
+    let mut env = vec![
+        format!("PATH={}/bin:{}", python::VENV, sandbox::spec::DEFAULT_PATH),
+        format!("VIRTUAL_ENV={}", python::VENV),
+        format!("HOME={HOME}"),
+        "LANG=C.UTF-8".to_owned(),
+        "PYTHONUNBUFFERED=1".to_owned(),
+    ];
+    env.extend(plan.env.iter().map(|(name, value)| format!("{name}={value}")));
+    ImageConfig {
+        entrypoint: [shell, "-c", &plan.start].map(str::to_owned).to_vec(),
+        command: vec![],
+        env,
+        working_dir: "/workspace".into(),
+        user: format!("{USER}:{USER}"),
+    }
+}
+
+fn for_people(start: &str) -> &str {
+    start.strip_prefix("exec ").unwrap_or(start)
+}
+
+/// Runs what blocks where that is allowed.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(Failure::new(format!("the build broke off: {error}"))))
+}
+
+/// A hash as text.
+pub(crate) fn hex(sha: Sha256) -> String {
+    use std::fmt::Write as _;
+    sha.finalize().iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,221 @@
+//! One step of a build: a program in the sandbox, as an unprivileged user, and what it says.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use kernel::ports::{HostMount, MachineBase};
+use sandbox::{
+    Ending, Exit, Instance, Sandbox, Spec,
+    spec::{Access, InsideFile, Limits, Mount, MountKind, Network, Writable},
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    time::{Instant, timeout, timeout_at},
+};
+
+use crate::{
+    Failure,
+    files::Files,
+    output::{Tail, Teller},
+    settings::{HOME, Surroundings},
+};
+
+/// Whom steps and images run as.
+pub(crate) const USER: u32 = 1000;
+/// How long a build may take in all.
+pub(crate) const TIME: Duration = Duration::from_mins(10);
+/// The most memory of a step; less where the machine has less than four thirds of it.
+const MEMORY: u64 = 4 << 30;
+/// Processes and threads of a step.
+const PIDS: u32 = 4096;
+/// The longest piece of output without a line end, in bytes: more is cut into lines.
+const MAX_LINE: u64 = 8192;
+/// How long output may keep us after a step's end.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// What the steps of one build have in common.
+pub(crate) struct Steps<'a> {
+    pub(crate) sandbox: &'a Sandbox,
+    pub(crate) base: &'a MachineBase,
+    pub(crate) around: &'a Surroundings,
+    pub(crate) teller: &'a Teller,
+    pub(crate) files: &'a Files,
+    /// When the build is over, done or not.
+    pub(crate) deadline: Instant,
+}
+
+/// One step.
+pub(crate) struct Step<'a> {
+    /// Its name, for people.
+    pub(crate) name: &'a str,
+    /// Program and arguments.
+    pub(crate) argv: Vec<String>,
+    /// Layers over the base.
+    pub(crate) layers: Vec<PathBuf>,
+    /// Directories that it sees: where they are, where it sees them, and whether it may write.
+    pub(crate) directories: Vec<(&'a Path, &'a str, Access)>,
+    /// What it reaches.
+    pub(crate) network: Network,
+    /// Variables of its own.
+    pub(crate) env: Vec<(&'a str, String)>,
+}
+
+impl Steps<'_> {
+    /// Runs a step to its end.
+    ///
+    /// # Errors
+    /// When it cannot be started, ends with anything but 0, or is not done in time: with its last lines.
+    pub(crate) async fn run(&self, step: Step<'_>) -> Result<(), Failure> {
+        let tail = Tail::default();
+        let name = step.name;
+        match self.follow(step, &tail).await? {
+            Some(exit) if exit.how == Ending::Code(0) => Ok(()),
+            Some(exit) => Err(Failure { log: tail.take(), ..self.ended(name, exit) }),
+            None => Err(Failure { log: tail.take(), ..late(name) }),
+        }
+    }
+
+    /// Runs a step whose end does not matter, only that it ends.
+    pub(crate) async fn try_run(&self, step: Step<'_>) -> Result<(), Failure> {
+        let name = step.name;
+        match self.follow(step, &Tail::default()).await? {
+            Some(_) => Ok(()),
+            None => Err(late(name)),
+        }
+    }
+
+    /// `None` if it was not done in time.
+    async fn follow(&self, step: Step<'_>, tail: &Tail) -> Result<Option<Exit>, Failure> {
+        let scratch = self
+            .files
+            .scratch()
+            .map_err(|error| Failure::new(format!("a step cannot be started: {error}")))?;
+        let name = step.name;
+        let started = self.sandbox.start(self.spec(step, scratch.path())).await;
+        let mut instance =
+            started.map_err(|error| Failure::new(format!("the step '{name}' cannot be started: {error}")))?;
+        let (out, err) = (instance.take_stdout(), instance.take_stderr());
+        let said = async {
+            tokio::join!(self.tell(name, out, tail), self.tell(name, err, tail));
+        };
+        let exit = self.to_the_end(&instance, said).await;
+        if exit.is_none() {
+            instance.stop(Duration::ZERO).await;
+        }
+        Ok(exit)
+    }
+
+    /// Waits for a step's end, and then a little for the rest of what it said.
+    async fn to_the_end(&self, instance: &Instance, said: impl Future<Output = ()>) -> Option<Exit> {
+        tokio::pin!(said);
+        let both = async {
+            let mut is_silent = false;
+            let exit = loop {
+                tokio::select! {
+                    exit = instance.wait() => break exit,
+                    () = &mut said, if !is_silent => is_silent = true,
+                }
+            };
+            if !is_silent {
+                let _ = timeout(LAST_WORDS, &mut said).await;
+            }
+            exit
+        };
+        timeout_at(self.deadline, both).await.ok()
+    }
+
+    async fn tell(&self, step: &str, output: Option<impl AsyncRead + Unpin>, tail: &Tail) {
+        let Some(output) = output else { return };
+        let mut reader = BufReader::new(output);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let mut limited = tokio::io::AsyncReadExt::take(&mut reader, MAX_LINE);
+            match limited.read_until(b'\n', &mut line).await {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {}
+            }
+            let text = String::from_utf8_lossy(&line);
+            let text = text.trim_end();
+            if !text.is_empty() {
+                tail.push(self.teller.line(step, text));
+            }
+        }
+    }
+
+    fn spec(&self, step: Step<'_>, scratch: &Path) -> Spec {
+        let layers = [self.base.layer.directory.clone()].into_iter().chain(step.layers).collect();
+        let mut env = vec![
+            ("PATH".to_owned(), format!("{}/bin:{}", crate::python::VENV, sandbox::spec::DEFAULT_PATH)),
+            ("HOME".to_owned(), HOME.to_owned()),
+            ("LANG".to_owned(), "C.UTF-8".to_owned()),
+        ];
+        env.extend(self.around.env.iter().cloned());
+        for (name, value) in step.env {
+            env.retain(|(known, _)| known != name);
+            env.push((name.to_owned(), value));
+        }
+        let directories =
+            step.directories.into_iter().map(|(source, target, access)| bind(source, target, access));
+        let machine = self
+            .base
+            .mounts
+            .iter()
+            .map(|HostMount { source, target }| bind(source, target, Access::ReadOnly));
+        let named =
+            self.around.mounts.iter().map(|path| bind(path, &path.to_string_lossy(), Access::ReadOnly));
+        let files = self.around.files.iter().map(|(path, bytes)| InsideFile {
+            path: path.clone(),
+            bytes: bytes.clone(),
+            mode: 0o644,
+        });
+        Spec {
+            writable: Writable::Disk,
+            env,
+            cwd: "/workspace".into(),
+            user: format!("{USER}:{USER}"),
+            hostname: "build".into(),
+            limits: Limits { memory_bytes: Some(memory()), cpu_millis: None, pids: Some(PIDS) },
+            mounts: machine.chain(named).chain(directories).collect(),
+            files: files.collect(),
+            network: step.network,
+            ..Spec::new("build", layers, scratch.to_owned(), step.argv)
+        }
+    }
+
+    fn ended(&self, step: &str, exit: Exit) -> Failure {
+        match exit {
+            Exit { oom: true, .. } => {
+                let gib = memory() as f64 / f64::from(1 << 30);
+                Failure::new(format!(
+                    "the step '{step}' needed more than the {gib:.1} GiB of memory that a build has"
+                ))
+            }
+            Exit { how: Ending::Code(code), .. } => {
+                Failure::new(format!("the step '{step}' failed with exit code {code}"))
+            }
+            Exit { how: Ending::Signal(signal), .. } => {
+                Failure::new(format!("the step '{step}' was ended by signal {signal}"))
+            }
+        }
+    }
+}
+
+fn late(step: &str) -> Failure {
+    Failure::new(format!("the build was not done after {} minutes, in its step '{step}'", TIME.as_secs() / 60))
+        .next("see what it waits for in its last lines; dependencies that are installed once are kept for the next build")
+}
+
+fn bind(source: &Path, target: &str, access: Access) -> Mount {
+    Mount { target: target.to_owned(), what: MountKind::Bind { source: source.to_owned(), access } }
+}
+
+/// What a step may have: no more than three quarters of the machine's memory.
+fn memory() -> u64 {
+    let information = rustix::system::sysinfo();
+    #[allow(clippy::useless_conversion, reason = "the width of the fields is the processor's")]
+    let total = u64::from(information.totalram).saturating_mul(u64::from(information.mem_unit));
+    MEMORY.min(total / 4 * 3)
+}
