@@ -59,6 +59,11 @@ impl Haar {
         self.listen = self.status()["listen"].as_str().expect("an address").to_owned();
     }
 
+    /// A directory that is this test's alone, and the home directory of what it runs.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
     /// The data directory.
     pub fn data(&self) -> PathBuf {
         self.home.path().join("data")
@@ -220,7 +225,12 @@ pub fn have(client: &str) -> bool {
 
 /// Says, visibly, that a test could not run.
 pub fn skipped(client: impl AsRef<OsStr>) {
-    eprintln!("SKIPPED: {} is not installed", client.as_ref().to_string_lossy());
+    skipped_for(&format!("{} is not installed", client.as_ref().to_string_lossy()));
+}
+
+/// Says why a test could not run, past the harness, which hides what passing tests print.
+pub fn skipped_for(reason: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {reason}");
 }
 
 /// Ends haar as a power cut would, and waits until its supervisor has it running again.
@@ -271,4 +281,14 @@ pub fn processes_named(text: &str) -> Vec<String> {
     let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
     let lines = processes.filter_map(|process| std::fs::read_to_string(process.path().join("cmdline")).ok());
     lines.map(|line| line.replace('\0', " ")).filter(|line| line.contains(text)).collect()
+}
+
+/// Whether instances can be had here; where they cannot, a test says so.
+pub fn instances_run(haar: &Haar) -> bool {
+    let level = haar.status()["level"].as_str().expect("a level").to_owned();
+    let contained = level.contains("namespaces") && !level.contains("no user namespaces");
+    if !contained {
+        skipped(format!("what instances need ({level})"));
+    }
+    contained
 }

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `cli` | the commands of `haar` itself, and what they say when something is wrong |
 //! | `gcloud` | gcloud, unmodified |
+//! | `languages` | Google's libraries in five languages: the same calls end the same |
 //! | `logs` | what services and clients write, and finding it |
 //! | `python` | Google's Python libraries, over gRPC and REST |
 //! | `run` | services: deployed, called, refused, killed |
@@ -13,6 +14,7 @@
 mod bad_input;
 mod cli;
 mod gcloud;
+mod languages;
 mod logs;
 mod python;
 mod run;
