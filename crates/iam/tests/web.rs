@@ -6,7 +6,10 @@ use base64::{
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{
+    HeaderMap, Method, Response, StatusCode,
+    header::{CONTENT_TYPE, HeaderValue},
+};
 use kernel::ports::{Authenticator, Identity, Project};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -21,6 +24,16 @@ async fn post(world: &World, path: &str, fields: &[(&str, &str)]) -> (StatusCode
         |text: &str| text.replace('%', "%25").replace('&', "%26").replace('+', "%2B").replace(':', "%3A");
     let body: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
     ask(world, Method::POST, path, "", body.join("&").as_bytes(), None).await
+}
+
+async fn post_json(world: &World, path: &str, fields: &[(&str, &str)]) -> (StatusCode, Value) {
+    let body: Value = fields.iter().map(|(name, value)| (name.to_string(), Value::from(*value))).collect();
+    let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+    let body = body.to_string();
+    let request =
+        Request { method: &Method::POST, path, query: "", headers: &headers, body: body.as_bytes() };
+    let response = world.iam.oauth(request).await.expect("an endpoint");
+    (response.status(), serde_json::from_slice(response.body()).unwrap())
 }
 
 async fn ask(
@@ -57,6 +70,8 @@ async fn a_refresh_token_gives_access_and_identity_until_it_is_revoked() {
     assert_eq!((answer["expires_in"].as_u64(), answer["token_type"].as_str()), (Some(3599), Some("Bearer")));
     let access = answer["access_token"].as_str().unwrap();
     assert_eq!(world.iam.authenticate(access).unwrap(), world.iam.owner().principal());
+    let posted = post_json(&world, "/token", &fields).await;
+    assert_eq!(posted.0, StatusCode::OK, "as Google's Rust library asks: {}", posted.1);
     let identity = answer["id_token"].as_str().unwrap();
     let person = world.iam.verify_identity(identity, &["https://any.run.app"]).unwrap();
     assert_eq!(person, world.iam.owner().principal(), "as gcloud's identity tokens open Cloud Run to people");

@@ -1,4 +1,6 @@
-//! `application/x-www-form-urlencoded`, within limits.
+//! `application/x-www-form-urlencoded`, or the same fields as a JSON object, within limits.
+
+use serde_json::{Map, Value};
 
 /// The most bytes that are looked at.
 const LONGEST: usize = 64 * 1024;
@@ -22,6 +24,16 @@ impl Form {
             let split = field.iter().position(|byte| *byte == b'=').unwrap_or(field.len());
             let (name, value) = field.split_at(split);
             self.0.push((decode(name), decode(value.get(1..).unwrap_or_default())));
+        }
+        self
+    }
+
+    /// Adds the fields of a JSON object, as Google's Rust library sends them. What is no text is left out.
+    pub(crate) fn and_json(mut self, bytes: &[u8]) -> Self {
+        if bytes.len() <= LONGEST {
+            let fields: Map<String, Value> = serde_json::from_slice(bytes).unwrap_or_default();
+            let text = |(name, value): (String, Value)| Some((name, value.as_str()?.to_owned()));
+            self.0.extend(fields.into_iter().filter_map(text).take(MOST));
         }
         self
     }
@@ -73,10 +85,18 @@ mod tests {
         assert_eq!(form.get("missing"), "");
     }
 
+    #[test]
+    fn a_json_object_is_a_form_too() {
+        let form = Form::default().and_json(br#"{"grant_type": "refresh_token", "scopes": null, "n": 1}"#);
+        assert_eq!(form.get("grant_type"), "refresh_token");
+        assert_eq!((form.get("scopes"), form.get("n")), ("", ""), "only text counts");
+        assert_eq!(Form::default().and_json(b"[]").get("grant_type"), "");
+    }
+
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Form::parse(&bytes).get("a");
+            let _ = Form::parse(&bytes).and_json(&bytes).get("a");
         }
     }
 }

@@ -32,9 +32,20 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// The fields of the query and, for a form, of the body.
+    /// The fields of the query and, of what is posted, of the body: a form, or the same as JSON.
     fn form(&self) -> Form {
-        Form::parse(self.query.as_bytes()).and(if *self.method == Method::POST { self.body } else { b"" })
+        let query = Form::parse(self.query.as_bytes());
+        match *self.method == Method::POST {
+            true if self.is_json() => query.and_json(self.body),
+            true => query.and(self.body),
+            false => query,
+        }
+    }
+
+    fn is_json(&self) -> bool {
+        let kind = self.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default();
+        kind.trim().eq_ignore_ascii_case("application/json")
     }
 
     /// The token in the `Authorization` header.
