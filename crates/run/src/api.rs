@@ -1,5 +1,9 @@
 //! The methods: both forms of Google's API over one engine.
 
+mod jobs_knative;
+mod jobs_knative_read;
+mod jobs_knative_write;
+mod jobs_policy;
 mod jobs_v2;
 mod jobs_v2_read;
 mod jobs_v2_write;
@@ -11,6 +15,7 @@ mod knative_write;
 mod policy;
 #[cfg(test)]
 mod round_trips;
+mod selector;
 mod v2;
 mod v2_read;
 mod v2_write;
@@ -27,6 +32,8 @@ pub fn methods(run: Arc<Run>) -> Vec<Method> {
     let mount = knative_global::mount(mount);
     let mount = policy::mount(mount);
     let mount = jobs_v2::mount(mount);
+    let mount = jobs_knative::mount(mount);
+    let mount = jobs_policy::mount(mount);
     v2::mount(mount).done()
 }
 

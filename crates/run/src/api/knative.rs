@@ -178,7 +178,7 @@ async fn list_locations(
 }
 
 /// The region in the host of a regional endpoint.
-fn region(caller: &Caller) -> Result<String> {
+pub(super) fn region(caller: &Caller) -> Result<String> {
     let host = &caller.request().host;
     host.strip_suffix("-run.googleapis.com").map(str::to_owned).ok_or_else(|| {
         Error::invalid("This method is served by regional endpoints only, such as https://us-central1-run.googleapis.com.")
@@ -186,7 +186,7 @@ fn region(caller: &Caller) -> Result<String> {
 }
 
 /// `P` of `namespaces/P`.
-fn namespace(parent: &str) -> Result<&str> {
+pub(super) fn namespace(parent: &str) -> Result<&str> {
     names::parse(parent, ["namespaces"])
         .map(|[project]| project)
         .ok_or_else(|| Error::invalid(format!("'{parent}' is not a namespace: use namespaces/PROJECT.")))
@@ -219,6 +219,6 @@ fn resource(place: &Place) -> Resource {
     Resource::new(RUN, place.resource_name())
 }
 
-fn is_dry(dry_run: &Option<String>) -> bool {
+pub(super) fn is_dry(dry_run: &Option<String>) -> bool {
     dry_run.as_deref() == Some("all")
 }

@@ -1,14 +1,14 @@
 //! Listings in the Knative form: the same for one region's host and for the global one.
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::cmp::Reverse;
 
 use apis::google::discovery::run::v1 as knative;
 use kernel::{
-    Error, Result,
+    Result,
     paging::{Limits, Page},
 };
 
-use super::knative_write;
+use super::{knative_write, selector::Selector};
 use crate::Run;
 
 /// Sizes of a page of services or revisions.
@@ -26,11 +26,11 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    fn page(&self, prefix: &str) -> Result<Page> {
+    pub(super) fn page(&self, prefix: &str) -> Result<Page> {
         Page::new(PAGE, self.limit.unwrap_or(0), self.token.as_deref().unwrap_or_default(), &[prefix])
     }
 
-    fn selector(&self) -> Result<Selector> {
+    pub(super) fn selector(&self) -> Result<Selector> {
         Selector::parse(self.selector.as_deref().unwrap_or_default())
     }
 }
@@ -71,31 +71,6 @@ pub(super) fn revisions(run: &Run, prefix: &str, asked: &Asked) -> Result<knativ
 }
 
 /// gcloud reads the metadata of every list, so it is there even when empty.
-fn metadata(next: String) -> knative::ListMeta {
+pub(super) fn metadata(next: String) -> knative::ListMeta {
     knative::ListMeta { r#continue: Some(next).filter(|next| !next.is_empty()), ..Default::default() }
-}
-
-/// A label selector: `a=b`, `a==b`, `a!=b`, joined by commas.
-struct Selector(Vec<(String, String, bool)>);
-
-impl Selector {
-    fn parse(text: &str) -> Result<Self> {
-        let terms = text.split(',').map(str::trim).filter(|term| !term.is_empty());
-        terms.map(Self::term).collect::<Result<_>>().map(Selector)
-    }
-
-    fn term(term: &str) -> Result<(String, String, bool)> {
-        let (key, value, wanted) = if let Some((key, value)) = term.split_once("!=") {
-            (key, value, false)
-        } else if let Some((key, value)) = term.split_once("==").or_else(|| term.split_once('=')) {
-            (key, value, true)
-        } else {
-            return Err(Error::invalid(format!("'{term}' is not a label selector such as key=value.")));
-        };
-        Ok((key.trim().to_owned(), value.trim().to_owned(), wanted))
-    }
-
-    fn takes(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.0.iter().all(|(key, value, wanted)| (labels.get(key) == Some(value)) == *wanted)
-    }
 }

@@ -99,7 +99,7 @@ impl Run {
     }
 }
 
-fn to_old(policy: Policy) -> knative::Policy {
+pub(super) fn to_old(policy: Policy) -> knative::Policy {
     let binding = |binding: Binding| knative::Binding {
         role: Some(binding.role),
         members: binding.members,
@@ -118,7 +118,7 @@ fn to_old(policy: Policy) -> knative::Policy {
     }
 }
 
-fn from_old(policy: knative::Policy) -> Policy {
+pub(super) fn from_old(policy: knative::Policy) -> Policy {
     let binding = |binding: knative::Binding| Binding {
         role: binding.role.unwrap_or_default(),
         members: binding.members,

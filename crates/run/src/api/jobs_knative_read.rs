@@ -1,0 +1,105 @@
+//! From jobs in the Knative form to our records. A task's spec is read as a revision's is, with the annotations that
+//! stand at its execution's template.
+
+use apis::google::discovery::run::v1 as knative;
+use kernel::{Error, Result};
+
+use super::{jobs_v2_read::plain, knative_read};
+use crate::jobs::{ContainerOverride, DesiredJob, Overrides, record::JobTemplate};
+
+/// Annotations that only the system writes: what a client sends back of them is dropped.
+const OUR_ANNOTATIONS: [&str; 3] =
+    ["run.googleapis.com/creator", "run.googleapis.com/lastModifier", "run.googleapis.com/operation-id"];
+/// The same of labels.
+const OUR_LABELS: [&str; 2] = ["cloud.googleapis.com/location", "run.googleapis.com/lastUpdatedTime"];
+
+/// What a manifest asks for.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` for values that cannot be read, `UNIMPLEMENTED` for what is not served; limits are checked by
+/// the engine.
+pub(super) fn desired(job: knative::Job) -> Result<DesiredJob> {
+    let metadata = job.metadata.unwrap_or_default();
+    let spec = job.spec.unwrap_or_default();
+    if spec.run_execution_token.is_some() || spec.start_execution_token.is_some() {
+        return Err(Error::unimplemented("Execution tokens are not served here yet; run the job instead."));
+    }
+    let (mut labels, mut annotations) = (metadata.labels, metadata.annotations);
+    labels.retain(|key, _| !OUR_LABELS.contains(&key.as_str()));
+    annotations.retain(|key, _| !OUR_ANNOTATIONS.contains(&key.as_str()));
+    let mut take = |key: &str| annotations.remove(&format!("run.googleapis.com/{key}")).unwrap_or_default();
+    let (client, client_version) = (take("client-name"), take("client-version"));
+    let launch_stage = match take("launch-stage").as_str() {
+        "ALPHA" => 2,
+        "BETA" => 3,
+        "GA" => 4,
+        _ => 0,
+    };
+    let template = template(spec.template.unwrap_or_default())?;
+    Ok(DesiredJob { labels, annotations, client, client_version, launch_stage, template })
+}
+
+fn template(template: knative::ExecutionTemplateSpec) -> Result<JobTemplate> {
+    let metadata = template.metadata.unwrap_or_default();
+    let spec = template.spec.unwrap_or_default();
+    if spec.delay_execution == Some(true) {
+        return Err(Error::unimplemented("Delayed executions are not served here yet."));
+    }
+    let task = spec.template.unwrap_or_default().spec.unwrap_or_default();
+    if !task.node_selector.is_empty() {
+        return Err(Error::unimplemented("Node selectors are not served here yet; remove nodeSelector."));
+    }
+    let timeout = task.timeout_seconds.map(i32::try_from).transpose();
+    let revision = knative::RevisionTemplate {
+        metadata: Some(knative::ObjectMeta { annotations: metadata.annotations, ..Default::default() }),
+        spec: Some(knative::RevisionSpec {
+            containers: task.containers,
+            volumes: task.volumes,
+            service_account_name: task.service_account_name,
+            timeout_seconds: timeout
+                .map_err(|_| Error::bad_field("timeoutSeconds", "timeoutSeconds is too large"))?,
+            ..Default::default()
+        }),
+    };
+    let mut read = knative_read::template(revision)?;
+    Ok(JobTemplate {
+        labels: metadata.labels,
+        annotations: std::mem::take(&mut read.annotations),
+        parallelism: count("parallelism", spec.parallelism)?.unwrap_or(0),
+        task_count: count("taskCount", spec.task_count)?.unwrap_or(0),
+        max_retries: count("maxRetries", task.max_retries)?,
+        task: Some(plain(read)),
+    })
+}
+
+/// What one run does differently; nothing when nothing is.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` for values that cannot be read.
+pub(super) fn overrides(overrides: knative::Overrides) -> Result<Option<Overrides>> {
+    if overrides.delay_execution == Some(true) {
+        return Err(Error::unimplemented("Delayed executions are not served here yet."));
+    }
+    let read = Overrides {
+        containers: overrides.container_overrides.into_iter().map(container).collect::<Result<_>>()?,
+        task_count: count("taskCount", overrides.task_count)?,
+        timeout_seconds: count("timeoutSeconds", overrides.timeout_seconds)?,
+    };
+    Ok(Some(read).filter(|read| *read != Overrides::default()))
+}
+
+fn container(change: knative::ContainerOverride) -> Result<ContainerOverride> {
+    let env = knative::Container { env: change.env, ..Default::default() };
+    let spec = knative::RevisionSpec { containers: vec![env], ..Default::default() };
+    let read = knative_read::template(knative::RevisionTemplate { metadata: None, spec: Some(spec) })?;
+    let env = read.containers.into_iter().next().map(|container| container.env).unwrap_or_default();
+    let (name, args) = (change.name.unwrap_or_default(), change.args);
+    Ok(ContainerOverride { name, args, clears_args: change.clear_args.unwrap_or(false), env })
+}
+
+fn count(field: &str, value: Option<i32>) -> Result<Option<u32>> {
+    let read = |value| {
+        u32::try_from(value).map_err(|_| Error::bad_field(field, format!("{field} must not be negative")))
+    };
+    value.map(read).transpose()
+}
