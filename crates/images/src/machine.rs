@@ -280,7 +280,7 @@ impl Images {
         machine.furnish(staging.path(), &record.packages, record.python.as_deref())?;
         // The list before the layer that needs it.
         replace_file(&self.0.made, &list_file(&record.packages), packages.text().as_bytes())?;
-        let layer = self.keep_with(staging, key, 0, Some(record.clone()))?;
+        let layer = self.keep_with(staging.path(), key, 0, Some(record.clone()))?;
         Ok((record, layer))
     }
 

@@ -84,22 +84,22 @@ impl Images {
         layer::unpack_within(archive, into, self.0.rights, limits)
     }
 
-    /// Makes a layer of a directory and keeps it under a key.
-    pub fn keep_layer(&self, staging: Staging, key: &str, owner: u32) -> Result<Layer> {
-        self.keep_with(staging, key, owner, None)
+    /// Makes a layer of what a [`Staging`] holds, named by its path, and keeps it under a key. Nothing is left at that path.
+    pub fn keep_layer(&self, staged: &Path, key: &str, owner: u32) -> Result<Layer> {
+        self.keep_with(staged, key, owner, None)
     }
 
     pub(crate) fn keep_with(
         &self,
-        staging: Staging,
+        staged: &Path,
         key: &str,
         owner: u32,
         machine: Option<machine::Record>,
     ) -> Result<Layer> {
-        let Staging { directory, _held } = staging;
-        open_to_instances(directory.path())?;
-        let sealed = seal::seal(directory.path(), owner, self.0.rights)?;
-        let layer = self.place(directory, &sealed.digest)?;
+        let _held = self.hold()?;
+        open_to_instances(staged)?;
+        let sealed = seal::seal(staged, owner, self.0.rights)?;
+        let layer = self.place(staged, &sealed.digest)?;
         self.write_record(&layer.digest, &Record { size: sealed.size, owner, machine })?;
         let keyed = Keyed { key: key.to_owned(), layer: layer.digest.clone() };
         let text = serde_json::to_vec(&keyed).doing("keep a layer")?;
@@ -107,17 +107,14 @@ impl Images {
         Ok(layer)
     }
 
-    /// Moves a layer to its place, unless it is there.
-    fn place(&self, staged: TempDir, digest: &str) -> Result<Layer> {
+    /// Moves a layer to its place, or away if it is there.
+    fn place(&self, staged: &Path, digest: &str) -> Result<Layer> {
         let place = self.layer_place(digest);
         if !place.exists() {
-            match fs::rename(staged.path(), &place) {
+            match fs::rename(staged, &place) {
+                // Somebody else made the same layer meanwhile.
                 Err(_) if place.exists() => {}
-                renamed => {
-                    renamed.doing("keep a layer")?;
-                    // It has another name now: there is nothing to remove.
-                    let _ = staged.keep();
-                }
+                renamed => renamed.doing("keep a layer")?,
             }
             sync_directory(&self.0.layers)?;
         }
