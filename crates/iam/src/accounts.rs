@@ -238,13 +238,13 @@ impl Iam {
     }
 
     /// Forgets what nobody can ask for any more: accounts deleted more than thirty days ago with their keys and
-    /// policies, and sessions whose last token expired. Worth calling now and then; it does a part at a time.
+    /// policies, custom roles whose ids are free again, and sessions whose last token expired. Worth calling now and then; it does a part at a time.
     ///
     /// # Errors
     /// Those of the store.
     pub async fn sweep(&self) -> Result<()> {
         let now = self.clock.unix();
-        let mut txn = Txn::new();
+        let mut txn = self.forgotten_roles(now);
         for (name, _) in
             self.revoked.scan("", "", 64, |_, session| session.until != 0 && session.until <= now)
         {

@@ -1,6 +1,10 @@
 //! The ports of identity: decisions, authentication, and tokens for workloads.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use kernel::{
     BoxFuture, Error, Principal, Resource, Result,
@@ -12,6 +16,7 @@ use serde_json::json;
 
 use crate::{
     Iam, SERVICE,
+    conditions::{Context, Modified},
     decide::Asker,
     jwt::{self, Unverified},
     members::is_email,
@@ -31,12 +36,41 @@ const ACT_AS: &str = "iam.serviceAccounts.actAs";
 const ACT_AS_IN_RUN: &str = "iam.serviceaccounts.actAs";
 
 impl Authority for Iam {
-    fn allows(&self, principal: &Principal, permission: &str, resource: &Resource, _: &RequestInfo) -> bool {
-        let asker = Asker::new(principal, |email| self.accounts.get(email));
+    fn allows(
+        &self,
+        principal: &Principal,
+        permission: &str,
+        resource: &Resource,
+        request: &RequestInfo,
+    ) -> bool {
+        // Which roles a new policy changes is not known before the method runs.
+        let modified =
+            if permission.ends_with(".setIamPolicy") { Modified::Unknown } else { Modified::Nothing };
+        self.decides(principal, permission, resource, |context| context.modified(modified), request.time)
+    }
+}
+
+impl Iam {
+    /// The decision, for a request that conditions know more of.
+    pub(crate) fn decides<'r>(
+        &'r self,
+        principal: &Principal,
+        permission: &str,
+        resource: &'r Resource,
+        knowing: impl FnOnce(Context<'r>) -> Context<'r>,
+        time: SystemTime,
+    ) -> bool {
+        let asker = self.asker(principal);
         let permission = if permission == ACT_AS_IN_RUN { ACT_AS } else { permission };
         let name = self.canonical(resource.service, &resource.name);
-        self.index.allows(&asker, permission, resource.service, &name)
+        let context = Context::new(time, resource.service, &resource.name, &*self.projects);
+        self.index.allows(&asker, permission, (resource.service, &name), &knowing(context))
             || self.owns(principal, permission, &name)
+    }
+
+    /// Somebody, as policies know them.
+    pub(crate) fn asker<'a>(&'a self, principal: &'a Principal) -> Asker<'a> {
+        Asker::new(&self.index, principal, |email| self.accounts.get(email))
     }
 }
 
@@ -75,7 +109,7 @@ impl Iam {
 
     /// The default policy: the person at the machine owns each project whose policy was never set, and what stands
     /// above the projects.
-    fn owns(&self, principal: &Principal, permission: &str, name: &str) -> bool {
+    pub(crate) fn owns(&self, principal: &Principal, permission: &str, name: &str) -> bool {
         let is_owner =
             matches!(principal, Principal::User(email) if email.eq_ignore_ascii_case(self.owner.email()));
         is_owner

@@ -1,34 +1,54 @@
-//! Who may do what: policies, compiled.
+//! Who may do what: the policies there are, and the decision.
 //!
-//! A decision takes no lock. A policy is compiled when it is first asked: for each member the union of what its
-//! roles allow, so that a decision costs one look-up for the resource, one for each of its ancestors, and a bit in
-//! each, however many bindings there are.
+//! A decision takes no lock. A policy is [compiled](crate::compiled) when it is first asked: for each member the union
+//! of what its roles allow, so that a decision costs one look-up for the resource, one for each of its ancestors, and a
+//! bit in each, however many bindings there are. Conditions are evaluated only where the bit of a conditional binding
+//! is set and no unconditional one decided.
 //!
 //! Declined: walking bindings by role, as Google's documentation describes the evaluation (it comes to the same
-//! and costs in proportion to the policy), and a cache of decisions (a decision is cheaper than finding one).
+//! and costs in proportion to the policy), and a cache of decisions (a decision is cheaper than finding one, and
+//! conditions depend on the moment).
 
 use std::{
     borrow::Cow,
-    collections::HashMap,
+    cell::OnceCell,
     sync::{Arc, OnceLock},
 };
 
 use kernel::{Principal, mirror::Versioned, names::RESOURCE_MANAGER};
 
 use crate::{
-    members::Member,
-    records::{AccountRecord, BindingRecord, PolicyRecord},
+    compiled::Compiled,
+    conditions::Context,
+    groups::Directory,
+    records::{AccountRecord, PolicyRecord, RoleRecord},
     roles::{Basic, Permission, PermissionSet, Role},
 };
 
-/// The policies there are, by the resource they belong to. Reads never wait.
+/// The policies there are by the resource they belong to, custom roles, and groups. Reads never wait.
 #[derive(Default)]
-pub(crate) struct Index(papaya::HashMap<Box<str>, Arc<Held>>);
+pub(crate) struct Index {
+    policies: papaya::HashMap<Box<str>, Arc<Held>>,
+    /// What custom roles allow, by name; those that allow nothing now are not here.
+    roles: papaya::HashMap<Box<str>, PermissionSet>,
+    /// Who is in which group.
+    pub(crate) groups: Directory,
+}
 
 /// A policy in memory, compiled when it is first asked.
 struct Held {
     record: Arc<Versioned<PolicyRecord>>,
     compiled: OnceLock<Compiled>,
+}
+
+impl Held {
+    fn new(record: Arc<Versioned<PolicyRecord>>) -> Arc<Held> {
+        Arc::new(Held { record, compiled: OnceLock::new() })
+    }
+
+    fn compiled(&self, index: &Index) -> &Compiled {
+        self.compiled.get_or_init(|| Compiled::new(&self.record, |role| index.permissions_of(role)))
+    }
 }
 
 impl Index {
@@ -37,37 +57,91 @@ impl Index {
         let key = index_key(stored);
         match record {
             Some(record) => {
-                self.0.pin().insert(key.into(), Arc::new(Held { record, compiled: OnceLock::new() }));
+                self.policies.pin().insert(key.into(), Held::new(record));
             }
             None => {
-                self.0.pin().remove(key);
+                self.policies.pin().remove(key);
             }
+        }
+    }
+
+    /// Puts, replaces or removes a custom role. Policies that grant it are compiled anew when they are next asked.
+    pub(crate) fn put_role(&self, name: &str, record: Option<&RoleRecord>) {
+        match record.filter(|role| role.is_in_force()) {
+            Some(role) => {
+                self.roles.pin().insert(name.into(), PermissionSet::named(&role.permissions));
+            }
+            None => {
+                self.roles.pin().remove(name);
+            }
+        }
+        let policies = self.policies.pin();
+        for (key, held) in policies.iter() {
+            if held.record.bindings.iter().any(|binding| binding.role == name) {
+                // One that was replaced meanwhile is compiled with the role as it is now.
+                let _ = policies.compute(key.clone(), |now| match now {
+                    Some((_, now)) if Arc::ptr_eq(now, held) => {
+                        papaya::Operation::Insert(Held::new(held.record.clone()))
+                    }
+                    _ => papaya::Operation::<_, ()>::Abort(()),
+                });
+            }
+        }
+    }
+
+    /// What a role allows: predefined, or a custom one that is in force.
+    pub(crate) fn permissions_of(&self, role: &str) -> Option<PermissionSet> {
+        match Role::named(role) {
+            Some(role) => Some(*role.permissions()),
+            None => self.roles.pin().get(role).copied(),
         }
     }
 
     /// Whether the policy of the resource, or of anything above it, allows it. A permission that the table of
     /// roles does not know is its owners' alone.
-    pub(crate) fn allows(&self, asker: &Asker<'_>, permission: &str, service: &str, name: &str) -> bool {
+    pub(crate) fn allows(
+        &self,
+        asker: &Asker<'_>,
+        permission: &str,
+        (service, name): (&str, &str),
+        context: &Context<'_>,
+    ) -> bool {
         let asked = Permission::named(permission);
         let whole = stored_name(service, name);
-        let held = self.0.pin();
+        let held = self.policies.pin();
         lineage(name).any(|level| {
             let key = if is_container(level) { level } else { &whole[..service.len() + 1 + level.len()] };
-            held.get(key).is_some_and(|policy| policy.compiled().allows(asker, asked))
+            held.get(key).is_some_and(|policy| policy.compiled(self).allows(asker, asked, context))
         })
     }
-}
 
-impl Index {
+    /// Whether somebody has a basic role on a project by the project's own policy, without a condition.
+    pub(crate) fn has_basic(&self, project: &str, basic: Basic, asker: &Asker<'_>) -> bool {
+        let held = self.policies.pin();
+        let policy = held.get(["projects/", project].concat().as_str());
+        policy.is_some_and(|policy| policy.compiled(self).has_basic(asker, basic))
+    }
+
     /// Whether the policy of a project was ever set.
     pub(crate) fn has_project(&self, id: &str) -> bool {
-        self.0.pin().contains_key(["projects/", id].concat().as_str())
+        self.policies.pin().contains_key(["projects/", id].concat().as_str())
     }
-}
 
-impl Held {
-    fn compiled(&self) -> &Compiled {
-        self.compiled.get_or_init(|| Compiled::new(&self.record))
+    /// The policies that bear on a resource: its own first, then those of what lies above it, each with the name of
+    /// its level.
+    pub(crate) fn bearing<'n>(
+        &self,
+        service: &str,
+        name: &'n str,
+    ) -> Vec<(&'n str, Option<Arc<Versioned<PolicyRecord>>>)> {
+        let whole = stored_name(service, name);
+        let held = self.policies.pin();
+        lineage(name)
+            .map(|level| {
+                let key = if is_container(level) { level } else { &whole[..service.len() + 1 + level.len()] };
+                (level, held.get(key).map(|policy| policy.record.clone()))
+            })
+            .collect()
     }
 }
 
@@ -104,16 +178,19 @@ fn is_container(name: &str) -> bool {
 
 /// Who asks, with everything that is looked up once.
 pub(crate) struct Asker<'a> {
-    principal: &'a Principal,
+    pub(crate) principal: &'a Principal,
     /// The address in lowercase, or the federated name.
-    name: Cow<'a, str>,
+    pub(crate) name: Cow<'a, str>,
     /// The service account that lives under the address now, where it is one of ours.
-    account: Option<Arc<Versioned<AccountRecord>>>,
+    pub(crate) account: Option<Arc<Versioned<AccountRecord>>>,
+    index: &'a Index,
+    groups: OnceCell<Arc<[String]>>,
 }
 
 impl<'a> Asker<'a> {
     /// Somebody, and how to find the service account under an address in lowercase.
     pub(crate) fn new(
+        index: &'a Index,
         principal: &'a Principal,
         find: impl FnOnce(&str) -> Option<Arc<Versioned<AccountRecord>>>,
     ) -> Self {
@@ -123,7 +200,20 @@ impl<'a> Asker<'a> {
             Principal::Anonymous => "".into(),
         };
         let account = matches!(principal, Principal::ServiceAccount(_)).then(|| find(&name)).flatten();
-        Asker { principal, name, account }
+        Asker { principal, name, account, index, groups: OnceCell::new() }
+    }
+
+    /// The groups they are in, by address.
+    pub(crate) fn groups(&self) -> &[String] {
+        self.groups.get_or_init(|| match self.principal {
+            Principal::User(_) | Principal::ServiceAccount(_) => self.index.groups.of(&self.name),
+            _ => Arc::default(),
+        })
+    }
+
+    /// Whether they have a basic role on a project.
+    pub(crate) fn has_basic(&self, project: &str, basic: Basic) -> bool {
+        self.index.has_basic(project, basic, self)
     }
 }
 
@@ -132,110 +222,6 @@ pub(crate) fn lowercase(name: &str) -> Cow<'_, str> {
     match name.bytes().any(|b| b.is_ascii_uppercase()) {
         true => name.to_ascii_lowercase().into(),
         false => name.into(),
-    }
-}
-
-/// A policy, ready to be asked.
-#[derive(Default)]
-pub(crate) struct Compiled {
-    everyone: Grants,
-    authenticated: Grants,
-    users: HashMap<String, Grants>,
-    /// By unique id, or by address where the account is none of ours.
-    accounts: HashMap<String, Grants>,
-    domains: HashMap<String, Grants>,
-    federated: HashMap<String, Grants>,
-    pools: Vec<(String, Grants)>,
-}
-
-/// What one member may do.
-#[derive(Default)]
-struct Grants {
-    set: PermissionSet,
-    /// Whoever owns a resource also has the permissions that the table of roles does not know.
-    is_owner: bool,
-}
-
-impl Compiled {
-    /// Compiles a stored policy. Roles and members that are not known grant nothing.
-    pub(crate) fn new(policy: &PolicyRecord) -> Self {
-        let mut compiled = Compiled::default();
-        policy.bindings.iter().for_each(|binding| compiled.bind(binding));
-        compiled
-    }
-
-    fn bind(&mut self, binding: &BindingRecord) {
-        // A condition that cannot be evaluated never holds.
-        let Some(role) = Role::named(&binding.role).filter(|_| binding.condition.is_none()) else {
-            return;
-        };
-        for member in &binding.members {
-            if let Some(grants) =
-                Member::parse(&member.name).ok().and_then(|parsed| self.grants(parsed, &member.unique_id))
-            {
-                grants.add(role);
-            }
-        }
-    }
-
-    fn grants(&mut self, member: Member, unique_id: &str) -> Option<&mut Grants> {
-        Some(match member {
-            Member::Everyone => &mut self.everyone,
-            Member::Authenticated => &mut self.authenticated,
-            Member::User(email) => self.users.entry(email).or_default(),
-            Member::ServiceAccount(email) if unique_id.is_empty() => self.accounts.entry(email).or_default(),
-            Member::ServiceAccount(_) => self.accounts.entry(unique_id.to_owned()).or_default(),
-            Member::Domain(domain) => self.domains.entry(domain).or_default(),
-            Member::Principal(name) => self.federated.entry(name).or_default(),
-            Member::PrincipalSet(set) => {
-                self.pools.push((set, Grants::default()));
-                &mut self.pools.last_mut()?.1
-            }
-            Member::Group(_) | Member::ProjectRole(..) | Member::Deleted => return None,
-        })
-    }
-
-    /// Whether somebody has a permission by this policy; `None` for one that the table does not know.
-    pub(crate) fn allows(&self, asker: &Asker<'_>, asked: Option<Permission>) -> bool {
-        self.everyone.allow(asked)
-            || match asker.principal {
-                Principal::Anonymous => false,
-                Principal::User(_) => self.authenticated.allow(asked) || self.user(&asker.name, asked),
-                Principal::ServiceAccount(_) => {
-                    self.authenticated.allow(asked) || self.service_account(asker, asked)
-                }
-                Principal::Federated(_) => self.federation(&asker.name, asked),
-            }
-    }
-
-    fn user(&self, email: &str, asked: Option<Permission>) -> bool {
-        let domain = || email.split_once('@').and_then(|(_, domain)| self.domains.get(domain));
-        self.users.get(email).is_some_and(|grants| grants.allow(asked))
-            || (!self.domains.is_empty() && domain().is_some_and(|grants| grants.allow(asked)))
-    }
-
-    fn service_account(&self, asker: &Asker<'_>, asked: Option<Permission>) -> bool {
-        let by = |name: &str| self.accounts.get(name).is_some_and(|grants| grants.allow(asked));
-        asker.account.as_ref().is_some_and(|account| by(&account.unique_id)) || by(&asker.name)
-    }
-
-    fn federation(&self, name: &str, asked: Option<Permission>) -> bool {
-        self.federated.get(name).is_some_and(|grants| grants.allow(asked))
-            || self.pools.iter().any(|(set, grants)| grants.allow(asked) && Member::pool_holds(set, name))
-    }
-}
-
-impl Grants {
-    fn add(&mut self, role: &Role) {
-        self.set.add(role.permissions());
-        self.is_owner |= role.basic() == Some(Basic::Owner);
-    }
-
-    fn allow(&self, asked: Option<Permission>) -> bool {
-        match asked {
-            Some(permission) => self.set.contains(permission),
-            None => self.is_owner,
-        }
     }
 }
 

@@ -11,13 +11,18 @@
 //! whose policy was never set has the [default one](Iam::default_policy), in which the person at the machine is
 //! owner. Its default service account is written by [`Iam::ensure_project`], or when it is first used.
 //!
-//! Left out so far: groups, custom roles, conditions (refused, never ignored), deny policies, federation, key upload.
+//! Left out so far: deny policies, principal access boundaries, federation, key upload.
 
 mod accounts;
 mod api;
 mod auth;
+mod cel;
+mod compiled;
+mod conditions;
 mod credentials;
+mod custom;
 mod decide;
+mod groups;
 mod jwt;
 mod keys;
 mod members;
@@ -44,13 +49,15 @@ use kernel::{
 };
 
 pub use accounts::default_account;
+pub use groups::Group;
 pub use metadata::Instance;
 pub use oauth::Request;
 pub use owner::Owner;
 pub use roles::{Basic, Permission, PermissionSet, Role};
 
 use records::{
-    ACCOUNTS, AccountRecord, DELETED, KEYS, KeyRecord, POLICIES, PolicyRecord, REVOKED, RevokedRecord, SYSTEM,
+    ACCOUNTS, AccountRecord, DELETED, GROUPS, GroupRecord, KEYS, KeyRecord, POLICIES, PolicyRecord, REVOKED,
+    ROLES, RevokedRecord, RoleRecord, SYSTEM,
 };
 
 /// The service that service accounts and roles belong to.
@@ -64,6 +71,8 @@ pub struct Iam {
     store: Arc<dyn Store>,
     index: Arc<decide::Index>,
     policies: Mirror<PolicyRecord>,
+    custom: Mirror<RoleRecord>,
+    groups: Mirror<GroupRecord>,
     accounts: Mirror<AccountRecord>,
     deleted: Mirror<AccountRecord>,
     keys: Mirror<KeyRecord>,
@@ -91,7 +100,23 @@ impl Iam {
             Mirror::open_with(store.clone(), POLICIES, move |changes: &[Change<PolicyRecord>]| {
                 changes.iter().for_each(|change| fill.put(&change.name, change.after.clone()));
             });
+        let fill = index.clone();
+        let custom = Mirror::open_with(store.clone(), ROLES, move |changes: &[Change<RoleRecord>]| {
+            changes.iter().for_each(|change| {
+                fill.put_role(&change.name, change.after.as_deref().map(|role| &role.value))
+            });
+        });
+        let fill = index.clone();
+        let groups = Mirror::open_with(store.clone(), GROUPS, move |changes: &[Change<GroupRecord>]| {
+            fill.groups.put_all(
+                changes
+                    .iter()
+                    .map(|change| (&*change.name, change.after.as_deref().map(|group| &group.value))),
+            );
+        });
         Ok(Arc::new(Iam {
+            custom: custom.await?,
+            groups: groups.await?,
             policies: policies.await?,
             accounts: counted::<AccountRecord>(&store, ACCOUNTS, &generation).await?,
             deleted: Mirror::open(store.clone(), DELETED).await?,

@@ -7,6 +7,8 @@
 
 use kernel::{Error, Result};
 
+use crate::roles::Basic;
+
 /// One member of a binding, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Member {
@@ -28,7 +30,7 @@ pub(crate) enum Member {
     PrincipalSet(String),
     /// `projectOwner:`, `projectEditor:`, `projectViewer:`: whoever has the basic role on the project. Only the
     /// policies of buckets and datasets know them.
-    ProjectRole(&'static str, String),
+    ProjectRole(Basic, String),
     /// `deleted:…?uid=…`: whoever this was can never be anybody again.
     Deleted,
 }
@@ -61,23 +63,17 @@ impl Member {
             "domain" => Err(Error::invalid(format!("Domain {value} does not exist."))),
             "principal" => federated(member, value).map(Member::Principal),
             "principalSet" => federated(member, value).map(Member::PrincipalSet),
-            "projectOwner" => Ok(Member::ProjectRole("roles/owner", value.to_owned())),
-            "projectEditor" => Ok(Member::ProjectRole("roles/editor", value.to_owned())),
-            "projectViewer" => Ok(Member::ProjectRole("roles/viewer", value.to_owned())),
-            "deleted" if value.contains("?uid=") => Ok(Member::Deleted),
-            _ => Err(unknown_kind(member)),
-        }
-    }
-
-    /// Whether a set of federated identities holds one that is known by name only: its whole pool, then. Sets by
-    /// group or attribute need the mapped claims of the identity.
-    pub(crate) fn pool_holds(set: &str, principal: &str) -> bool {
-        let pool = |name: &str, scheme: &str| name.strip_prefix(scheme).map(str::to_owned);
-        match (pool(set, "principalSet:"), pool(principal, "principal:")) {
-            (Some(set), Some(principal)) => {
-                set.strip_suffix('*').is_some_and(|prefix| principal.starts_with(prefix))
+            "projectOwner" => {
+                project(member, value).map(|project| Member::ProjectRole(Basic::Owner, project))
             }
-            _ => false,
+            "projectEditor" => {
+                project(member, value).map(|project| Member::ProjectRole(Basic::Editor, project))
+            }
+            "projectViewer" => {
+                project(member, value).map(|project| Member::ProjectRole(Basic::Viewer, project))
+            }
+            "deleted" => deleted(member, value).map(|()| Member::Deleted),
+            _ => Err(unknown_kind(member)),
         }
     }
 }
@@ -126,6 +122,31 @@ fn federated(member: &str, value: &str) -> Result<String> {
     }
 }
 
+/// The project of a convenience value.
+fn project(member: &str, value: &str) -> Result<String> {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.:".contains(&b);
+    match !value.is_empty() && value.len() <= 128 && value.bytes().all(plain) {
+        true => Ok(value.to_owned()),
+        false => Err(Error::invalid(format!("Invalid project in member {member}."))),
+    }
+}
+
+/// `deleted:user:ADDRESS?uid=DIGITS` and the like for service accounts and groups, and federated identities, which
+/// have no number.
+fn deleted(member: &str, value: &str) -> Result<()> {
+    if value.starts_with("principal:") {
+        return Member::parse(value).map(drop);
+    }
+    let parts = value
+        .split_once("?uid=")
+        .filter(|(_, uid)| (1..=40).contains(&uid.len()) && uid.bytes().all(|b| b.is_ascii_digit()));
+    match parts.map(|(who, _)| (who, Member::parse(who))) {
+        Some((_, Ok(Member::User(_) | Member::ServiceAccount(_) | Member::Group(_)))) => Ok(()),
+        Some((_, Err(error))) => Err(error),
+        _ => Err(unknown_kind(member)),
+    }
+}
+
 fn unknown_kind(member: &str) -> Error {
     Error::invalid(format!(
         "The member {member} is of an unknown type. Please set a valid type prefix for the member."
@@ -134,7 +155,28 @@ fn unknown_kind(member: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn no_member_makes_it_panic(member in any::<String>()) {
+            let _ = Member::parse(&member);
+        }
+
+        #[test]
+        fn nor_do_the_parts_of_one(parts in proptest::collection::vec(proptest::sample::select(vec![
+            "user:", "serviceAccount:", "group:", "domain:", "deleted:", "principal:", "principalSet:", "projectOwner:",
+            "//iam.googleapis.com/", "?uid=", "1", "@", "x.com", "ada", ".svc.id.goog[", "]", ":", "/", "*", "é", " ",
+        ]), 0..12)) {
+            let member = parts.concat();
+            if let Ok(Member::User(email) | Member::ServiceAccount(email) | Member::Group(email)) = Member::parse(&member) {
+                // What was accepted is accepted again, in the form in which it is compared.
+                prop_assert_eq!(Member::parse(&format!("user:{email}")).is_ok(), is_email(&email));
+            }
+        }
+    }
 
     #[test]
     fn each_kind_is_known_and_addresses_lose_their_case() {
@@ -171,22 +213,5 @@ mod tests {
         ] {
             assert_eq!(Member::parse(member).unwrap_err().message(), message);
         }
-    }
-
-    #[test]
-    fn a_whole_pool_holds_its_principals() {
-        let pool = "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p";
-        assert!(Member::pool_holds(
-            &format!("principalSet:{pool}/*"),
-            &format!("principal:{pool}/subject/s")
-        ));
-        assert!(!Member::pool_holds(
-            &format!("principalSet:{pool}/*"),
-            &format!("principal:{pool}2/subject/s")
-        ));
-        assert!(!Member::pool_holds(
-            &format!("principalSet:{pool}/group/g"),
-            &format!("principal:{pool}/subject/s")
-        ));
     }
 }

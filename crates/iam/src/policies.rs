@@ -4,14 +4,14 @@
 //! the policy is still the one that the caller read. Service accounts of ours are stored with their unique id:
 //! when one is deleted its bindings say so, and another under the same address gets nothing.
 //!
-//! Conditions are refused until they can be evaluated.
+//! **Versions.** A policy has version 3 when a binding has a condition, and 1 otherwise, whatever was sent. Who asks for
+//! a version below 3 sees conditional bindings under a role with a mark (`roles/viewer_withcond_…`) and without their
+//! condition. Sent back like that, such a binding stays what it was; leaving one out that way is refused, unless the
+//! etag is left out too, which overwrites (<https://cloud.google.com/iam/docs/policies#versions>).
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use apis::google::{
-    iam::v1::{AuditConfig, AuditLogConfig, Binding, Policy, SetIamPolicyRequest},
-    r#type::Expr,
-};
+use apis::google::iam::v1::{AuditConfig, AuditLogConfig, Binding, Policy, SetIamPolicyRequest};
 use kernel::{
     BoxFuture, Caller, Error, Resource, Result, etag,
     mirror::{Record, Versioned},
@@ -21,7 +21,7 @@ use kernel::{
 };
 
 use crate::{
-    Iam,
+    Iam, conditions,
     decide::stored_name,
     members::Member,
     records::{AuditLogRecord, AuditRecord, BindingRecord, ConditionRecord, MemberRecord, PolicyRecord},
@@ -31,6 +31,13 @@ use crate::{
 /// The most members that a policy may have, counted once for each binding they are in
 /// (<https://cloud.google.com/iam/quotas>).
 const MOST_MEMBERS: usize = 1500;
+/// The most groups among them.
+const MOST_GROUPS: usize = 250;
+/// The most conditional bindings of one role to one member.
+const MOST_ALTERNATIVES: usize = 20;
+/// Where Google's errors send people.
+const VERSIONS: &str =
+    "For more information, please refer to https://cloud.google.com/iam/help/allow-policies/versions.";
 /// The most permissions that may be asked about at once.
 const MOST_PERMISSIONS: usize = 100;
 
@@ -38,7 +45,7 @@ impl Policies for Iam {
     fn get(&self, resource: &Resource, requested_version: i32) -> Result<Policy> {
         check_version(requested_version, "Requested")?;
         let stored = self.stored_policy(resource);
-        Ok(self.shown(stored.as_deref(), resource))
+        Ok(self.shown(stored.as_deref(), resource, requested_version))
     }
 
     fn set(&self, resource: &Resource, request: SetIamPolicyRequest) -> BoxFuture<'_, Result<Policy>> {
@@ -86,11 +93,15 @@ impl Iam {
         self.policies.get(&self.policy_name(resource))
     }
 
-    fn shown(&self, stored: Option<&Versioned<PolicyRecord>>, resource: &Resource) -> Policy {
+    fn shown(&self, stored: Option<&Versioned<PolicyRecord>>, resource: &Resource, version: i32) -> Policy {
         match stored {
             Some(stored) => Policy {
-                version: stored.version.max(1),
-                bindings: stored.bindings.iter().map(|binding| self.shown_binding(binding)).collect(),
+                version: if stored.has_conditions() && version >= 3 { 3 } else { 1 },
+                bindings: stored
+                    .bindings
+                    .iter()
+                    .map(|binding| self.shown_binding(binding, version))
+                    .collect(),
                 audit_configs: stored.audit.iter().map(shown_audit).collect(),
                 etag: etag::bytes(stored.revision).into(),
             },
@@ -99,20 +110,21 @@ impl Iam {
         }
     }
 
-    fn shown_binding(&self, binding: &BindingRecord) -> Binding {
-        Binding {
-            role: binding.role.clone(),
-            members: binding.members.iter().map(|member| self.shown_member(member)).collect(),
-            condition: binding.condition.as_ref().map(|condition| Expr {
-                expression: condition.expression.clone(),
-                title: condition.title.clone(),
-                description: condition.description.clone(),
-                location: condition.location.clone(),
-            }),
+    fn shown_binding(&self, binding: &BindingRecord, version: i32) -> Binding {
+        let members = binding.members.iter().map(|member| self.shown_member(member)).collect();
+        match &binding.condition {
+            Some(condition) if version < 3 => {
+                Binding { role: conditions::marked(&binding.role, condition), members, condition: None }
+            }
+            condition => Binding {
+                role: binding.role.clone(),
+                members,
+                condition: condition.as_ref().map(conditions::shown),
+            },
         }
     }
 
-    fn shown_member(&self, member: &MemberRecord) -> String {
+    pub(crate) fn shown_member(&self, member: &MemberRecord) -> String {
         let MemberRecord { name, unique_id } = member;
         let is_gone = || match Member::parse(name) {
             Ok(Member::ServiceAccount(email)) => {
@@ -140,15 +152,18 @@ impl Iam {
             None => self.record_of_default(resource),
         };
         if mask.bindings {
-            record.bindings = self.accept(resource, &policy).await?;
-            record.version = policy.version.max(1);
+            check_versions(&policy, &record)?;
+            record.bindings = self.accept(resource, &policy, &record).await?;
+            record.version = if record.has_conditions() { 3 } else { 1 };
         }
         if mask.audit {
             record.audit = policy.audit_configs.iter().map(accept_audit).collect::<Result<_>>()?;
         }
         let key = self.key(resource);
         match self.policies.commit(Txn::new().check(&key, revision).put(&key, record.to_stored())).await? {
-            Outcome::Committed(_) => Ok(self.shown(self.stored_policy(resource).as_deref(), resource)),
+            Outcome::Committed(_) => {
+                Ok(self.shown(self.stored_policy(resource).as_deref(), resource, policy.version))
+            }
             Outcome::Conflict(_) => {
                 let now = self.stored_policy(resource).map_or(0, |stored| stored.revision);
                 Err(concurrent(&policy.etag, &etag::bytes(now)))
@@ -167,32 +182,47 @@ impl Iam {
         PolicyRecord { bindings: bindings.into_iter().map(binding).collect(), ..PolicyRecord::default() }
     }
 
-    /// Checks bindings and brings them into the stored form: one for each role, members in order.
-    async fn accept(&self, resource: &Resource, policy: &Policy) -> Result<Vec<BindingRecord>> {
-        let count: usize = policy.bindings.iter().map(|binding| binding.members.len()).sum();
-        if count > MOST_MEMBERS {
-            return Err(Error::invalid(format!(
-                "The number of members in the policy ({count}) is larger than the maximum allowed size {MOST_MEMBERS}."
-            )));
-        }
-        let mut merged: BTreeMap<(&str, Option<ConditionRecord>), BTreeSet<MemberRecord>> = BTreeMap::new();
+    /// Checks bindings and brings them into the stored form: one for each role and condition, members in order.
+    async fn accept(
+        &self,
+        resource: &Resource,
+        policy: &Policy,
+        now: &PolicyRecord,
+    ) -> Result<Vec<BindingRecord>> {
+        check_members(policy)?;
+        let mut merged: BTreeMap<(String, Option<ConditionRecord>), BTreeSet<MemberRecord>> = BTreeMap::new();
         for binding in &policy.bindings {
-            check_role(&binding.role, resource)?;
-            let condition =
-                binding.condition.as_ref().map(|condition| accept_condition(condition, policy.version));
-            let members = merged.entry((&binding.role, condition.transpose()?)).or_default();
+            let (role, condition) = accept_role(binding, now)?;
+            self.check_role(&role, resource)?;
+            if condition.is_some() {
+                check_conditional(&role, binding)?;
+            }
+            let members = merged.entry((role, condition)).or_default();
             for member in &binding.members {
                 members.insert(self.accept_member(member, resource).await?);
             }
         }
         let kept = merged.into_iter().filter(|(_, members)| !members.is_empty());
-        Ok(kept
+        let bindings: Vec<BindingRecord> = kept
             .map(|((role, condition), members)| BindingRecord {
-                role: role.to_owned(),
+                role,
                 members: members.into_iter().collect(),
                 condition,
             })
-            .collect())
+            .collect();
+        check_alternatives(&bindings)?;
+        Ok(bindings)
+    }
+
+    /// Whether a role can be granted on a resource.
+    fn check_role(&self, role: &str, resource: &Resource) -> Result<()> {
+        if role.starts_with("projects/") || role.starts_with("organizations/") {
+            return self.check_custom_role(role, resource);
+        }
+        match Role::named(role).filter(|role| role.concerns(resource.service)) {
+            Some(_) => Ok(()),
+            None => Err(Error::invalid(format!("Role {role} is not supported for this resource."))),
+        }
     }
 
     async fn accept_member(&self, member: &str, resource: &Resource) -> Result<MemberRecord> {
@@ -208,6 +238,11 @@ impl Iam {
                 Ok(MemberRecord { name, unique_id })
             }
             Member::Deleted => Ok(remembered(member)),
+            Member::Everyone | Member::Authenticated if resource.service == RESOURCE_MANAGER => {
+                Err(Error::invalid(format!(
+                    "Member {member} is invalid due to membership type restrictions on the resource."
+                )))
+            }
             Member::ProjectRole(..) if resource.service != "storage.googleapis.com" => {
                 Err(Error::invalid(format!(
                     "The member {member} is of an unknown type. Please set a valid type prefix for the member."
@@ -260,24 +295,104 @@ fn check_version(version: i32, whose: &str) -> Result<()> {
     }
 }
 
-fn check_role(role: &str, resource: &Resource) -> Result<()> {
-    if role.starts_with("projects/") || role.starts_with("organizations/") {
-        return Err(Error::invalid(format!("Role ({role}) does not exist in the resource's hierarchy.")));
+/// Whether a policy of this version may replace what is there.
+fn check_versions(policy: &Policy, now: &PolicyRecord) -> Result<()> {
+    let has_conditions = policy.bindings.iter().any(|binding| binding.condition.is_some());
+    let has_marks = policy.bindings.iter().any(|binding| conditions::is_marked(&binding.role));
+    if has_conditions && has_marks {
+        return Err(Error::invalid(format!(
+            "Policy cannot contain both conditions and condition hashes. Please update your client to request version \
+             3 policy. {VERSIONS}"
+        )));
     }
-    match Role::named(role).filter(|role| role.concerns(resource.service)) {
-        Some(_) => Ok(()),
-        None => Err(Error::invalid(format!("Role {role} is not supported for this resource."))),
+    if has_conditions && policy.version < 3 {
+        return Err(Error::invalid(format!(
+            "A policy with conditional role bindings must have version 3, not {}. {VERSIONS}",
+            policy.version
+        )));
+    }
+    let keeps = |binding: &&BindingRecord| {
+        let mark = binding.condition.as_ref().map(|condition| conditions::marked(&binding.role, condition));
+        mark.is_none_or(|mark| policy.bindings.iter().any(|given| given.role == mark))
+    };
+    if policy.version < 3 && !policy.etag.is_empty() && !now.bindings.iter().all(|binding| keeps(&binding)) {
+        return Err(Error::invalid(format!(
+            "Specified policy version ({}) cannot be less than the existing policy version (3). {VERSIONS}",
+            policy.version
+        )));
+    }
+    Ok(())
+}
+
+fn check_members(policy: &Policy) -> Result<()> {
+    let count: usize = policy.bindings.iter().map(|binding| binding.members.len()).sum();
+    if count > MOST_MEMBERS {
+        return Err(Error::invalid(format!(
+            "The number of members in the policy ({count}) is larger than the maximum allowed size {MOST_MEMBERS}."
+        )));
+    }
+    let groups = policy.bindings.iter().flat_map(|binding| &binding.members);
+    let groups = groups.filter(|member| member.starts_with("group:")).count();
+    if groups > MOST_GROUPS {
+        return Err(Error::invalid(format!(
+            "The number of groups in the policy ({groups}) is larger than the maximum allowed size {MOST_GROUPS}."
+        )));
+    }
+    Ok(())
+}
+
+/// The role and the condition of a binding. A role with a mark stands for a conditional binding that is there.
+fn accept_role(binding: &Binding, now: &PolicyRecord) -> Result<(String, Option<ConditionRecord>)> {
+    if let Some(condition) = &binding.condition {
+        return Ok((binding.role.clone(), Some(conditions::accept(condition)?)));
+    }
+    if !conditions::is_marked(&binding.role) {
+        return Ok((binding.role.clone(), None));
+    }
+    let marked = now.bindings.iter().find_map(|known| {
+        let condition = known.condition.as_ref()?;
+        (conditions::marked(&known.role, condition) == binding.role)
+            .then(|| (known.role.clone(), Some(condition.clone())))
+    });
+    marked.ok_or_else(|| {
+        Error::invalid(format!(
+            "Role {} names a condition that the policy does not have. {VERSIONS}",
+            binding.role
+        ))
+    })
+}
+
+/// What a conditional binding must not be.
+fn check_conditional(role: &str, binding: &Binding) -> Result<()> {
+    if Role::named(role).is_some_and(|role| role.basic().is_some()) {
+        return Err(Error::invalid(format!("Conditions can't be set on primitive roles: {role}.")));
+    }
+    match binding
+        .members
+        .iter()
+        .find(|member| matches!(member.as_str(), "allUsers" | "allAuthenticatedUsers"))
+    {
+        Some(member) => Err(Error::invalid(format!("Conditions can't be set on bindings for {member}."))),
+        None => Ok(()),
     }
 }
 
-fn accept_condition(condition: &Expr, version: i32) -> Result<ConditionRecord> {
-    if version < 3 {
-        return Err(Error::invalid("A policy with conditional role bindings must have version 3."));
+/// One member may have one role under twenty different conditions.
+fn check_alternatives(bindings: &[BindingRecord]) -> Result<()> {
+    let mut counts: BTreeMap<(&str, &MemberRecord), usize> = BTreeMap::new();
+    for binding in bindings.iter().filter(|binding| binding.condition.is_some()) {
+        for member in &binding.members {
+            let count = counts.entry((&binding.role, member)).or_default();
+            *count += 1;
+            if *count > MOST_ALTERNATIVES {
+                return Err(Error::invalid(format!(
+                    "Member {} has role {} under more than {MOST_ALTERNATIVES} different conditions.",
+                    member.name, binding.role
+                )));
+            }
+        }
     }
-    Err(Error::unimplemented(format!(
-        "haar does not evaluate IAM conditions yet, so it refuses '{}'.",
-        condition.title
-    )))
+    Ok(())
 }
 
 fn accept_audit(config: &AuditConfig) -> Result<AuditRecord> {
@@ -298,7 +413,7 @@ fn shown_audit(record: &AuditRecord) -> AuditConfig {
     AuditConfig { service: record.service.clone(), audit_log_configs: record.logs.iter().map(log).collect() }
 }
 
-fn is_permission(permission: &str) -> bool {
+pub(crate) fn is_permission(permission: &str) -> bool {
     let parts = permission.split('.').count();
     parts >= 3
         && permission.len() <= 256
@@ -334,16 +449,6 @@ mod tests {
         assert!(is_permission("iam.googleapis.com/workloadIdentityPools.create"));
         for bad in ["", "*", "secretmanager.*", "a.b", "a..b", "storage.buckets.get "] {
             assert!(!is_permission(bad), "{bad}");
-        }
-    }
-
-    #[test]
-    fn roles_are_refused_where_they_cannot_be_granted() {
-        let secret = Resource::new("secretmanager.googleapis.com", "projects/p/secrets/s");
-        assert!(check_role("roles/secretmanager.secretAccessor", &secret).is_ok());
-        for role in ["roles/foo", "roles/run.admin", "viewer", ""] {
-            let message = format!("Role {role} is not supported for this resource.");
-            assert_eq!(check_role(role, &secret).unwrap_err().message(), message);
         }
     }
 }

@@ -8,6 +8,8 @@
 //! | `iam/deleted/UNIQUE_ID` | [`AccountRecord`] of one that was deleted and can be brought back |
 //! | `iam/keys/UNIQUE_ID/KEY_ID` | [`KeyRecord`] of a service account's key |
 //! | `iam/revoked/SESSION` | when the last token of a revoked session expires, in seconds |
+//! | `iam/roles/PARENT/roles/ID` | [`RoleRecord`] of a custom role |
+//! | `iam/groups/EMAIL` | [`GroupRecord`] of a group |
 //! | `iam/system/NAME` | keys of our own: `token`, `signer` |
 
 use kernel::mirror::Record;
@@ -23,6 +25,10 @@ pub(crate) const DELETED: &str = "iam/deleted/";
 pub(crate) const KEYS: &str = "iam/keys/";
 /// The prefix of revoked sessions.
 pub(crate) const REVOKED: &str = "iam/revoked/";
+/// The prefix of custom roles.
+pub(crate) const ROLES: &str = "iam/roles/";
+/// The prefix of groups.
+pub(crate) const GROUPS: &str = "iam/groups/";
 /// The prefix of our own keys.
 pub(crate) const SYSTEM: &str = "iam/system/";
 
@@ -185,6 +191,60 @@ pub(crate) struct RevokedRecord {
     /// When the last of its tokens would have expired, in seconds; 0 for never.
     #[prost(uint64, tag = "1")]
     pub until: u64,
+}
+
+impl PolicyRecord {
+    /// Whether any binding holds only sometimes.
+    pub(crate) fn has_conditions(&self) -> bool {
+        self.bindings.iter().any(|binding| binding.condition.is_some())
+    }
+}
+
+/// A custom role.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct RoleRecord {
+    /// What it is called.
+    #[prost(string, tag = "1")]
+    pub title: String,
+    /// What it is for.
+    #[prost(string, tag = "2")]
+    pub description: String,
+    /// What it allows, by name, in order.
+    #[prost(string, repeated, tag = "3")]
+    pub permissions: Vec<String>,
+    /// `google.iam.admin.v1.Role.RoleLaunchStage`.
+    #[prost(int32, tag = "4")]
+    pub stage: i32,
+    /// When it was deleted, in seconds; 0 if it was not.
+    #[prost(uint64, tag = "5")]
+    pub deleted: u64,
+}
+
+impl RoleRecord {
+    /// Whether it grants anything now: a deleted or disabled one keeps its bindings and grants nothing.
+    pub(crate) fn is_in_force(&self) -> bool {
+        self.deleted == 0
+            && self.stage != apis::google::iam::admin::v1::role::RoleLaunchStage::Disabled as i32
+    }
+}
+
+/// A group, under its address in lowercase.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct GroupRecord {
+    /// What it is called.
+    #[prost(string, tag = "1")]
+    pub display_name: String,
+    /// The addresses of its members, in lowercase.
+    #[prost(string, repeated, tag = "2")]
+    pub members: Vec<String>,
+}
+
+impl Record for RoleRecord {
+    const FORMAT: u8 = 1;
+}
+
+impl Record for GroupRecord {
+    const FORMAT: u8 = 1;
 }
 
 impl Record for PolicyRecord {

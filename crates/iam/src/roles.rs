@@ -5,7 +5,7 @@
 //! role is first used, since a machine uses ten of them and not a hundred and fifty. A permission is then a small
 //! number and a role a set of bits.
 //!
-//! Custom roles are not here: they will be sets of the same kind, made from stored records.
+//! Custom roles are not here: they are sets of the same kind, made from stored records.
 
 use std::{
     collections::HashMap,
@@ -56,6 +56,16 @@ impl PermissionSet {
     /// Adds all of another set.
     pub fn add(&mut self, other: &PermissionSet) {
         self.0.iter_mut().zip(other.0).for_each(|(word, more)| *word |= more);
+    }
+
+    /// The permissions of these names; those that the table does not know are left out.
+    pub fn named(names: &[String]) -> PermissionSet {
+        let mut set = PermissionSet::default();
+        names
+            .iter()
+            .filter_map(|name| Permission::named(name))
+            .for_each(|known| set.put(known.0 as usize, true));
+        set
     }
 
     /// The permissions in it, in the order of the table.

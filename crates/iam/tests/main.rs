@@ -2,6 +2,9 @@
 //!
 //! - `accounts`: service accounts and their keys, from made to gone
 //! - `policies`: reading, replacing, inheriting, refusing; decisions against a naive reference
+//! - `conditions`: bindings that hold sometimes, and clients that do not know of them
+//! - `roles`: custom roles, and what can be granted where
+//! - `groups`: who is granted something through a group
 //! - `credentials`: tokens issued, checked, delegated, ended
 //! - `web`: OAuth's endpoints and the metadata server
 
@@ -9,7 +12,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod accounts;
+mod conditions;
 mod credentials;
+mod groups;
 mod policies;
+mod roles;
 mod support;
 mod web;

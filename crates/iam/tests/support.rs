@@ -74,6 +74,18 @@ impl World {
         self.iam.allows(principal, permission, resource, &request())
     }
 
+    /// The same, at another moment.
+    pub(crate) fn allows_at(
+        &self,
+        unix: u64,
+        principal: &Principal,
+        permission: &str,
+        resource: &Resource,
+    ) -> bool {
+        let request = RequestInfo { time: UNIX_EPOCH + Duration::from_secs(unix), ..request() };
+        self.iam.allows(principal, permission, resource, &request)
+    }
+
     /// Calls a method as somebody, past the permissions that the gateway asks.
     pub(crate) async fn call<Q: Message, S: Message + Default>(
         &self,

@@ -1,6 +1,6 @@
 //! The methods of `iam.googleapis.com` and `iamcredentials.googleapis.com` that are served.
 //!
-//! Not served, and so answered `UNIMPLEMENTED`: custom roles, key upload, `LintPolicy`, `QueryAuditableServices`.
+//! Not served, and so answered `UNIMPLEMENTED`: key upload, `QueryAuditableServices`.
 
 mod accounts;
 mod credentials;
