@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    path::PathBuf,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -11,20 +12,21 @@ use std::{
 
 use ingress::Ingress;
 use kernel::{
-    Caller, Principal, Resource, Result,
+    Caller, Error, Principal, Resource, Result,
     call::RequestInfo,
     clock::Clock,
     collection::{Collection, Held, Wording},
     operations::Operations,
-    ports::{Authority, Identity, Images, Logs, Policies, Projects, Secrets},
+    ports::{Authority, Databases, Identity, Images, Logs, Policies, Projects, Secrets},
     store::Store,
 };
 use tokio::sync::watch;
 
 use crate::{
     fleet::Fleet,
+    jobs::Jobs,
     record::{Revision, Service},
-    words,
+    volumes, words,
 };
 
 /// The service that resources here belong to.
@@ -54,8 +56,22 @@ pub struct Ports {
     pub images: Arc<dyn Images>,
     /// Where output goes.
     pub logs: Arc<dyn Logs>,
+    /// Databases for `/cloudsql`.
+    pub databases: Arc<dyn Databases>,
+    /// A directory for what volumes show, on the filesystem where databases have their sockets; ours alone, emptied
+    /// when Cloud Run is opened.
+    pub run_directory: PathBuf,
     /// The port in `http://NAME-NUMBER.REGION.run.localhost:PORT`.
     pub public_port: u16,
+}
+
+impl Ports {
+    /// Somebody as a caller, for what an instance is given.
+    pub(crate) fn caller(&self, principal: Principal) -> Caller {
+        let request =
+            RequestInfo { time: self.clock.now(), peer: None, host: RUN.into(), user_agent: "".into() };
+        Caller::new(principal, request, self.authority.clone())
+    }
 }
 
 /// Cloud Run.
@@ -63,6 +79,7 @@ pub struct Run {
     pub(crate) ports: Ports,
     pub(crate) services: Collection<Service>,
     pub(crate) revisions: Collection<Revision>,
+    pub(crate) jobs: Jobs,
     pub(crate) operations: Operations,
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) ingress: OnceLock<Arc<Ingress>>,
@@ -103,13 +120,16 @@ impl Run {
     /// # Errors
     /// Those of the store.
     pub async fn open(ports: Ports, fleet: Arc<Fleet>, operations: Operations) -> Result<Arc<Run>> {
+        volumes::sweep(&ports.run_directory).map_err(Error::internal)?;
         let services = Collection::open(ports.store.clone(), "run/services/", words::service()).await?;
         let revisions =
             Collection::open(ports.store.clone(), "run/revisions/", Wording::of("Revision")).await?;
+        let jobs = Jobs::open(&ports.store).await?;
         let run = Arc::new(Run {
             ports,
             services,
             revisions,
+            jobs,
             operations,
             fleet,
             ingress: OnceLock::new(),
@@ -128,6 +148,7 @@ impl Run {
         }
         self.resume_operations();
         self.sweep_revisions();
+        self.resume_jobs();
         let services = self.all_services();
         self.route_all(&services);
         for service in services {
@@ -223,13 +244,6 @@ impl Run {
     fn stem(&self, service: &Service) -> String {
         let number = self.ports.projects.known(&service.project).map_or(0, |project| project.number);
         format!("{}-{number}.{}", service.name, service.region)
-    }
-
-    /// Somebody as a caller, for what an instance is given at its start.
-    pub(crate) fn caller(&self, principal: Principal) -> Caller {
-        let request =
-            RequestInfo { time: self.ports.clock.now(), peer: None, host: RUN.into(), user_agent: "".into() };
-        Caller::new(principal, request, self.ports.authority.clone())
     }
 
     /// What is done about a service.

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How long an instance may take to stop (<https://cloud.google.com/run/docs/container-contract>).
-const GRACE: Duration = Duration::from_secs(10);
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
 /// How long the ingress may take to note an instance that was started for it.
 const HANDED_OVER: Duration = Duration::from_secs(1);
 /// How many lines of output an error quotes.
@@ -164,10 +164,34 @@ impl Fleet {
             Err(end) => {
                 unready.running.stop(Duration::ZERO).await;
                 let message = explain(run, &source, port, memory, &end);
-                run.ports.logs.line(&source, LogStream::System, &words::probe_failed(source.owner.name(), port));
+                run.ports.logs.line(
+                    &source,
+                    LogStream::System,
+                    &words::probe_failed(source.owner.name(), port),
+                );
                 Err(Failure::new("HealthCheckContainerError", message))
             }
         }
+    }
+
+    /// Starts the container of a job's task, and counts it for as long as it runs.
+    ///
+    /// # Errors
+    /// A sentence for people.
+    pub(crate) async fn start_task(self: &Arc<Self>, plan: Plan) -> Result<Arc<dyn Running>, String> {
+        let source = plan.source.clone();
+        let running = self.runtime.start(plan).await?;
+        let known = Known { source: source.clone(), running: running.clone() };
+        if !lock(&self.members).admit(known) {
+            running.stop(Duration::ZERO).await;
+            return Err("The server is shutting down.".into());
+        }
+        let (fleet, ended) = (self.clone(), running.ended());
+        tokio::spawn(async move {
+            ended.await;
+            lock(&fleet.members).known.remove(&source.instance);
+        });
+        Ok(running)
     }
 
     async fn start_program(&self, run: &Run, plan: Plan) -> Result<Arc<dyn Running>, Failure> {
@@ -339,7 +363,7 @@ fn explain(run: &Run, source: &LogSource, port: u16, memory: u64, end: &End) -> 
 }
 
 /// What the platform's log says of an end; nothing of a good one.
-fn remark(exit: Exit, memory: u64) -> Option<String> {
+pub(crate) fn remark(exit: Exit, memory: u64) -> Option<String> {
     match exit {
         Exit::Code(0) => None,
         Exit::Code(code) => Some(format!("Container called exit({code}).")),

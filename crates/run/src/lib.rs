@@ -6,13 +6,16 @@
 //! revision, proves that an instance of it starts and listens, and only then moves the traffic. Requests never
 //! come through here: they go through `ingress`, which asks the [`Fleet`] for instances.
 //!
-//! Left out for now: jobs, worker pools, volumes and more than one container an instance; each is refused with a
-//! clear error.
+//! A *job* is a task that is run to its end, as often as somebody asks; see [`jobs`].
+//!
+//! Left out for now: worker pools, more than one container an instance, and volumes of buckets and of NFS; each is
+//! refused with a clear error.
 
 mod api;
 mod change;
 mod engine;
 mod fleet;
+pub mod jobs;
 mod liveness;
 pub mod local;
 mod plan;
@@ -22,6 +25,7 @@ pub mod record;
 mod route;
 mod rules;
 pub mod runtime;
+mod volumes;
 mod words;
 
 pub use api::methods;

@@ -41,7 +41,7 @@ use tokio::{
 };
 
 use crate::{
-    runtime::{Exit, Mount, MountKind, Plan, Running, Runtime, Secretive},
+    runtime::{Exit, Held, Mount, MountKind, Plan, Running, Runtime, Secretive},
     words,
 };
 use platform::Platform;
@@ -176,13 +176,21 @@ impl LocalRuntime {
         for remark in &plan.remarks {
             self.logs.line(&workload.source, LogStream::System, &words::warning(remark));
         }
+        if self.is_plain() && !plan.mounts.is_empty() {
+            self.logs.line(
+                &workload.source,
+                LogStream::System,
+                &words::warning(&nothing_mounted(&plan.mounts)),
+            );
+        }
+        let held = plan.held.clone();
         let started = self.sandbox.start(self.spec(plan, door)).await;
         let mut instance = started.map_err(|error| unstartable(&error))?;
         let sockets = Sockets::of(instance.take_listeners());
         if !self.is_plain() && matches!(door.port, 80 | 443) {
             self.logs.line(&workload.source, LogStream::System, &port_taken(door.port));
         }
-        let attendants = self.attend(&workload, sockets, &mut instance);
+        let attendants = self.attend(&workload, sockets, held, &mut instance);
         Ok(Arc::new(LocalRunning::new(instance, door, attendants)))
     }
 
@@ -235,7 +243,13 @@ impl LocalRuntime {
     }
 
     /// Starts what serves an instance.
-    fn attend(&self, workload: &Workload, sockets: Sockets, instance: &mut Instance) -> Attendants {
+    fn attend(
+        &self,
+        workload: &Workload,
+        sockets: Sockets,
+        held: Held,
+        instance: &mut Instance,
+    ) -> Attendants {
         let output = output::follow(
             instance.take_stdout(),
             instance.take_stderr(),
@@ -244,7 +258,7 @@ impl LocalRuntime {
         );
         let names = tokio::spawn(dns::serve(sockets.dns_udp, sockets.dns_tcp)).abort_handle();
         let guard = self.inside.open(workload, sockets.for_inside);
-        Attendants { output: tokio::spawn(output), names, guard }
+        Attendants { output: tokio::spawn(output), names, guard, held }
     }
 }
 
@@ -260,6 +274,7 @@ struct Attendants {
     output: tokio::task::JoinHandle<()>,
     names: AbortHandle,
     guard: Box<dyn Send + Sync>,
+    held: Held,
 }
 
 /// An instance, reached from outside. Dropping it ends it.
@@ -300,6 +315,7 @@ async fn see_off(
     }
     attendants.names.abort();
     drop(attendants.guard);
+    drop(attendants.held);
     tell.send_replace(Some(translate(exit)));
 }
 
@@ -413,6 +429,7 @@ impl Sockets {
 fn mount(Mount { target, what }: Mount) -> sandbox::spec::Mount {
     let what = match what {
         MountKind::Host(source) => sandbox::spec::MountKind::Bind { source, access: Access::ReadOnly },
+        MountKind::Memory { bytes } => sandbox::spec::MountKind::Tmpfs { bytes },
     };
     sandbox::spec::Mount { target, what }
 }
@@ -432,6 +449,15 @@ fn unstartable(error: &sandbox::Error) -> String {
         }
         _ => format!("The container could not be started: {error}."),
     }
+}
+
+fn nothing_mounted(mounts: &[Mount]) -> String {
+    let targets: Vec<&str> = mounts.iter().map(|mount| &*mount.target).collect();
+    format!(
+        "Instances are plain processes on this machine, which cannot mount anything: there is nothing of this instance's \
+         own at {}.",
+        targets.join(", ")
+    )
 }
 
 fn port_taken(port: u16) -> String {

@@ -6,15 +6,17 @@
 use ingress::RevisionId;
 use kernel::{
     Principal,
-    ports::{HostMount, Image, LogSource, SecretPayload},
+    ports::{HostMount, Image, LogSource, Owner, SecretPayload},
 };
 
 use crate::{
     Run,
+    engine::Ports,
     reconcile::Failure,
     record::{Container, EnvSource, Revision, SecretVersion, Volume},
     rules,
-    runtime::{Mount, MountKind, Plan, Secretive},
+    runtime::{Held, Mount, MountKind, Plan, Secretive},
+    volumes::{Volumes, Whose},
     words,
 };
 
@@ -88,8 +90,10 @@ fn source(revision: &Revision) -> Result<LogSource, Failure> {
     Ok(LogSource {
         project: revision.project.as_str().into(),
         region: revision.region.as_str().into(),
-        service: revision.service.as_str().into(),
-        revision: revision.name.as_str().into(),
+        owner: Owner::Revision {
+            service: revision.service.as_str().into(),
+            revision: revision.name.as_str().into(),
+        },
         instance: instance.into(),
     })
 }
@@ -103,6 +107,15 @@ pub(crate) async fn one(run: &Run, order: Order<'_>) -> Result<Plan, Failure> {
     let image = pinned_image(run, container, order.digest).await?;
     let argv = argv(container, &image).map_err(|why| Failure::new(IMAGE_MISSING, why))?;
     let env = environment(run, &order, &image).await?;
+    let memory = rules::memory(&container.memory);
+    let whose = Whose {
+        ports: run.ports.clone(),
+        source: order.source.clone(),
+        account: order.service_account.into(),
+    };
+    let volumes = Volumes::open(&whose, order.volumes, memory).await;
+    let volumes = volumes.map_err(|error| Failure::new("Internal", words::no_volumes(&error)))?;
+    let mounts = image.mounts.into_iter().map(from_image).chain(volumes.mounts(&container.mounts));
     Ok(Plan {
         project_number: run.ports.projects.known(&order.source.project).map_or(0, |project| project.number),
         service_account: order.service_account.into(),
@@ -111,9 +124,10 @@ pub(crate) async fn one(run: &Run, order: Order<'_>) -> Result<Plan, Failure> {
         cwd: if container.working_dir.is_empty() { image.working_dir } else { container.working_dir.clone() },
         user: image.user,
         layers: image.layers,
-        mounts: image.mounts.into_iter().map(from_image).collect(),
+        mounts: mounts.collect(),
+        held: Held(Some(volumes)),
         remarks: image.remarks,
-        memory: rules::memory(&container.memory),
+        memory,
         cpu: rules::cpu(&container.cpu),
         port: order.port,
         source: order.source,
@@ -205,13 +219,23 @@ pub(crate) async fn read_secret(
     account: &str,
     wanted: &SecretVersion,
 ) -> Result<SecretPayload, Failure> {
+    payload(&run.ports, project, account, wanted).await
+}
+
+/// [`read_secret`], without the rest of Cloud Run.
+pub(crate) async fn payload(
+    ports: &Ports,
+    project: &str,
+    account: &str,
+    wanted: &SecretVersion,
+) -> Result<SecretPayload, Failure> {
     let secret = match wanted.secret.starts_with("projects/") {
         true => wanted.secret.clone(),
         false => format!("projects/{project}/secrets/{}", wanted.secret),
     };
     let name = format!("{secret}/versions/{}", wanted.version);
-    let caller = run.caller(Principal::ServiceAccount(account.into()));
-    run.ports.secrets.access(&caller, &name).await.map_err(|error| {
+    let caller = ports.caller(Principal::ServiceAccount(account.into()));
+    ports.secrets.access(&caller, &name).await.map_err(|error| {
         let message = match error.code() {
             kernel::Code::PermissionDenied => words::secret_denied(&name, account),
             kernel::Code::NotFound => words::secret_missing(&name),

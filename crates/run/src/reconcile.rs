@@ -11,8 +11,8 @@ use kernel::{Code, Error, Result, mirror::Record, ports::Image, store::Txn};
 use crate::{
     Run,
     plan::{self, IMAGE_MISSING},
-    record::{Condition, EnvSource, Revision, Service, State, Template, Traffic},
-    rules, words,
+    record::{Condition, EnvSource, Revision, SecretVersion, Service, State, Template, Traffic, VolumeKind},
+    rules, volumes, words,
 };
 
 /// How often a step is tried that the store refuses, and how long to wait after the first time.
@@ -33,7 +33,7 @@ impl Failure {
         Failure { reason, message: message.into() }
     }
 
-    fn into_condition(self) -> Condition {
+    pub(crate) fn into_condition(self) -> Condition {
         Condition {
             state: State::False.into(),
             reason: self.reason.into(),
@@ -218,10 +218,19 @@ impl Run {
     /// request.
     async fn check_secrets(&self, revision: &Revision) -> Result<(), Failure> {
         let template = revision.template.clone().unwrap_or_default();
+        let read = async |wanted: &SecretVersion| {
+            plan::read_secret(self, &revision.project, &template.service_account, wanted).await
+        };
         for variable in template.containers.iter().flat_map(|container| &container.env) {
             if let Some(EnvSource::Secret(wanted)) = &variable.source {
-                let account = &template.service_account;
-                plan::text(&plan::read_secret(self, &revision.project, account, wanted).await?)?;
+                plan::text(&read(wanted).await?)?;
+            }
+        }
+        for volume in &template.volumes {
+            if let Some(VolumeKind::Secret(files)) = &volume.kind {
+                for wanted in volumes::versions(files) {
+                    read(&wanted).await?;
+                }
             }
         }
         Ok(())

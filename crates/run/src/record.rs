@@ -284,7 +284,7 @@ pub struct Volume {
     #[prost(string, tag = "1")]
     pub name: String,
     /// What it is.
-    #[prost(oneof = "VolumeKind", tags = "2, 3")]
+    #[prost(oneof = "VolumeKind", tags = "2, 3, 4")]
     pub kind: Option<VolumeKind>,
 }
 
@@ -297,6 +297,37 @@ pub enum VolumeKind {
     /// Memory that the instance's containers share.
     #[prost(message, tag = "3")]
     Memory(Memory),
+    /// Versions of a secret as files.
+    #[prost(message, tag = "4")]
+    Secret(SecretFiles),
+}
+
+/// Versions of a secret as files.
+#[derive(Clone, PartialEq, Message)]
+pub struct SecretFiles {
+    /// The secret: its id, or `projects/P/secrets/S` for another project's.
+    #[prost(string, tag = "1")]
+    pub secret: String,
+    /// The files. Empty: the latest version, in a file named like the secret.
+    #[prost(message, repeated, tag = "2")]
+    pub items: Vec<SecretFile>,
+    /// Permission bits of files that have none of their own; 0: everybody may read.
+    #[prost(uint32, tag = "3")]
+    pub default_mode: u32,
+}
+
+/// A version of a secret as a file.
+#[derive(Clone, PartialEq, Message)]
+pub struct SecretFile {
+    /// Where, below where the volume is mounted.
+    #[prost(string, tag = "1")]
+    pub path: String,
+    /// A number, an alias or `latest`.
+    #[prost(string, tag = "2")]
+    pub version: String,
+    /// Permission bits; 0: the volume's.
+    #[prost(uint32, tag = "3")]
+    pub mode: u32,
 }
 
 /// Sockets of Cloud SQL instances.

@@ -3,6 +3,8 @@
 //! Sources: <https://cloud.google.com/run/docs/configuring/services/memory-limits>, `…/cpu`, `…/concurrency`,
 //! `…/request-timeout`, `…/healthchecks`, <https://cloud.google.com/run/docs/container-contract>.
 
+mod volumes;
+
 use aws_lc_rs::rand;
 use kernel::{
     Error, Result,
@@ -22,6 +24,9 @@ const DEFAULT_PORT: u16 = 8080;
 const MAX_TIMEOUT: u32 = 3600;
 const MAX_CONCURRENCY: u32 = 1000;
 const MIB: u64 = 1 << 20;
+
+/// The name of the volume with Cloud SQL's sockets, and of no other.
+pub(crate) const CLOUD_SQL_VOLUME: &str = "cloudsql";
 
 /// The regions of Cloud Run (<https://cloud.google.com/run/docs/locations>).
 pub(crate) const REGIONS: [&str; 42] = [
@@ -92,6 +97,7 @@ pub(crate) fn complete(template: &mut Template, project_number: u64) {
     for container in &mut template.containers {
         complete_container(container, only);
     }
+    volumes::complete(template);
     if template.concurrency == 0 {
         let cpus = ingress_container(template).map_or(1, |container| cpu(&container.cpu).div_ceil(1000));
         template.concurrency = (DEFAULT_CONCURRENCY * cpus.max(1)).min(MAX_CONCURRENCY);
@@ -142,27 +148,28 @@ pub(crate) fn check(place: &Place, desired: &Desired) -> Result<()> {
 }
 
 /// Fields that are wrong, by path.
-struct Faults(Vec<Violation>);
+#[derive(Default)]
+pub(crate) struct Faults(Vec<Violation>);
 
 impl Faults {
-    fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
+    pub(crate) fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
         self.0.push(Violation { field: field.into(), description: description.into() });
     }
 
-    fn check(&mut self, holds: bool, field: &str, description: impl FnOnce() -> String) {
+    pub(crate) fn check(&mut self, holds: bool, field: &str, description: impl FnOnce() -> String) {
         if !holds {
             self.add(field, description());
         }
     }
 
-    fn into_result(self) -> Result<()> {
+    pub(crate) fn into_result(self) -> Result<()> {
         let Some(first) = self.0.first() else { return Ok(()) };
         let text = format!("Violation in {}: {}", first.field, first.description);
         Err(Error::invalid(text).with(Detail::BadRequest(self.0)))
     }
 }
 
-fn check_name(name: &str, faults: &mut Faults) {
+pub(crate) fn check_name(name: &str, faults: &mut Faults) {
     let ok = is_label(name) && name.len() <= 49;
     faults.check(ok, "metadata.name", || {
         format!(
@@ -202,13 +209,11 @@ fn check_template(place: &Place, template: &Template, faults: &mut Faults) {
         );
     }
     check_containers(template, faults);
+    volumes::check(template, faults);
 }
 
-fn check_containers(template: &Template, faults: &mut Faults) {
+pub(crate) fn check_containers(template: &Template, faults: &mut Faults) {
     let path = "spec.template.spec.containers";
-    faults.check(template.volumes.is_empty(), "spec.template.spec.volumes", || {
-        "Volumes are not served by this version of haar yet; remove them.".into()
-    });
     match template.containers.as_slice() {
         [] => faults.add(path, "should have exactly 1 container"),
         [only] => check_container(path, only, faults),
@@ -360,7 +365,7 @@ fn parse_memory(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(unit)
 }
 
-fn is_label(text: &str) -> bool {
+pub(crate) fn is_label(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_lowercase())
         && !text.ends_with('-')
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
@@ -386,7 +391,7 @@ pub(crate) fn instance_id() -> Result<String> {
     Ok(hex(&random::<32>()?))
 }
 
-fn random<const N: usize>() -> Result<[u8; N]> {
+pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
     rand::fill(&mut bytes).map_err(|_| Error::unavailable("The machine gives no random numbers."))?;
     Ok(bytes)

@@ -18,6 +18,8 @@ pub struct Plan {
     pub layers: Vec<PathBuf>,
     /// What is mounted, in this order.
     pub mounts: Vec<Mount>,
+    /// What is dropped when the instance has ended.
+    pub held: Held,
     /// What its log says when it starts, a sentence each.
     pub remarks: Vec<String>,
     /// Program and arguments.
@@ -50,6 +52,21 @@ pub struct Mount {
 pub enum MountKind {
     /// A directory of this machine, for reading only.
     Host(PathBuf),
+    /// Files in memory, which is the instance's own.
+    Memory {
+        /// The most bytes they take.
+        bytes: u64,
+    },
+}
+
+/// Whatever must stay until an instance has ended, such as what is in the directories that it mounts.
+#[derive(Clone, Default)]
+pub struct Held(pub Option<Arc<dyn Send + Sync>>);
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "Held(something)" } else { "Held(nothing)" })
+    }
 }
 
 /// Something that is not shown by `Debug`.

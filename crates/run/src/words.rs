@@ -70,6 +70,50 @@ pub(crate) fn warning(remark: &str) -> String {
     serde_json::json!({ "severity": "WARNING", "message": remark }).to_string()
 }
 
+/// The same as an error.
+pub(crate) fn error(remark: &str) -> String {
+    serde_json::json!({ "severity": "ERROR", "message": remark }).to_string()
+}
+
+/// What Cloud Run's proxy says first of every connection that comes to nothing.
+const CLOUD_SQL_FAILED: &str = "Cloud SQL connection failed. Please see \
+     https://cloud.google.com/sql/docs/mysql/connect-run, https://cloud.google.com/sql/docs/postgres/connect-run, or \
+     https://cloud.google.com/sql/docs/sqlserver/connect-run for additional details: ";
+/// What Cloud SQL answers for an instance that does not exist.
+pub(crate) const CLOUD_SQL_MISSING: &str =
+    "googleapi: Error 404: The Cloud SQL instance does not exist., instanceDoesNotExist";
+
+/// A connection to a database about which Cloud SQL gave no information.
+pub(crate) fn cloud_sql_metadata(connection: &str, answer: &str) -> String {
+    format!(
+        "{CLOUD_SQL_FAILED}failed to get instance metadata (connection name = \"{connection}\"): {answer}"
+    )
+}
+
+/// A connection that its database did not take.
+pub(crate) fn cloud_sql_dial(connection: &str, why: &str) -> String {
+    format!("{CLOUD_SQL_FAILED}dial error: failed to dial (connection name = \"{connection}\"): {why}")
+}
+
+/// What Cloud SQL answers an account that lacks a permission.
+pub(crate) fn cloud_sql_denied(connection: &str, permission: &str) -> String {
+    let instance = connection.rsplit(':').next().unwrap_or_default();
+    format!(
+        "googleapi: Error 403: boss::NOT_AUTHORIZED: Not authorized to access resource. Possibly missing permission \
+         {permission} on resource instances/{instance}., forbidden"
+    )
+}
+
+/// What Cloud SQL answers a project that has not enabled its API.
+pub(crate) fn cloud_sql_disabled(project: &str) -> String {
+    format!(
+        "googleapi: Error 403: Cloud SQL Admin API has not been used in project {project} before or it is disabled. \
+         Enable it by visiting https://console.developers.google.com/apis/api/sqladmin.googleapis.com/overview?project={project} \
+         then retry. If you enabled this API recently, wait a few minutes for the action to propagate to our systems and \
+         retry., accessNotConfigured"
+    )
+}
+
 /// Traffic that is to go to a revision that is not there.
 pub(crate) fn no_such_revision(revision: &str) -> String {
     format!(
@@ -99,4 +143,23 @@ pub(crate) fn secret_denied(secret: &str, account: &str) -> String {
 /// A secret or version that does not exist.
 pub(crate) fn secret_missing(secret: &str) -> String {
     format!("Secret {secret} was not found")
+}
+
+/// Volumes that this machine could not make.
+pub(crate) fn no_volumes(error: &std::io::Error) -> String {
+    format!("The volumes of the container could not be made: {error}.")
+}
+
+/// A volume of a kind that is not served here.
+pub(crate) fn volume_not_served(name: &str, kind: &str) -> Error {
+    let why = format!(
+        "Volume '{name}' is a {kind} volume, which is not supported here: use a secret, Cloud SQL or in-memory volume."
+    );
+    Error::bad_field("spec.template.spec.volumes", why)
+}
+
+/// A mount of a part of a volume.
+pub(crate) fn no_sub_paths(volume: &str) -> Error {
+    let why = format!("The mount of volume '{volume}' has a sub path, which is not supported here.");
+    Error::bad_field("spec.template.spec.containers.volume_mounts", why)
 }

@@ -11,7 +11,10 @@
 //! | `app.rs` | what runs in instances |
 //! | `knative.rs` | what `gcloud run` does |
 //! | `v2.rs` | what client libraries and Terraform do |
+//! | `jobs.rs` | jobs, executions and tasks |
+//! | `outside.rs` | what instances reach, and the ports that are theirs |
 //! | `failures.rs` | what cannot serve, and what is refused |
+//! | `volumes.rs` | databases, secrets and memory at a path |
 //! | `endings.rs` | overtaken, deleted, restarted: and nothing is left |
 
 // Tests may panic; clippy does not see that these are some, because the harness is our own.
@@ -23,12 +26,18 @@ mod app;
 mod endings;
 #[path = "stories/failures.rs"]
 mod failures;
+#[path = "stories/jobs.rs"]
+mod jobs;
 #[path = "stories/knative.rs"]
 mod knative;
+#[path = "stories/outside.rs"]
+mod outside;
 #[path = "stories/ports.rs"]
 mod ports;
 #[path = "stories/v2.rs"]
 mod v2;
+#[path = "stories/volumes.rs"]
+mod volumes;
 #[path = "stories/world.rs"]
 mod world;
 
@@ -53,15 +62,21 @@ macro_rules! stories {
 const STORIES: &[Story] = stories![
     knative::a_service_is_deployed_called_left_alone_and_called_again,
     knative::the_inside_of_an_instance_is_cloud_run_s,
-    knative::a_container_may_have_the_port_of_the_metadata_server,
     knative::a_service_read_and_written_back_makes_no_revision,
     knative::traffic_goes_back_to_an_older_revision,
     knative::revisions_that_nothing_needs_can_be_deleted,
     v2::services_come_and_go_by_operations,
     v2::a_mask_changes_what_it_names,
+    outside::a_container_reaches_the_machine_s_networks,
+    outside::a_container_may_have_any_port_of_ours,
     failures::what_does_not_start_says_why,
     failures::what_cannot_be_is_refused_at_once,
     failures::what_served_before_goes_on_serving,
+    volumes::a_database_is_there_while_its_account_may_connect,
+    volumes::databases_are_asked_for_in_either_form,
+    volumes::secrets_are_files_and_follow_their_versions,
+    volumes::memory_is_a_volume_within_its_limit,
+    volumes::what_cannot_be_mounted_is_refused,
     endings::a_later_change_overtakes_an_earlier_one,
     endings::a_deletion_waits_for_nobody,
     endings::requests_under_way_are_finished_before_a_deletion_ends_them,
@@ -69,6 +84,15 @@ const STORIES: &[Story] = stories![
     endings::an_instance_that_is_not_well_is_replaced,
     endings::plain_processes_serve_too,
     endings::services_come_back_after_a_restart,
+    jobs::a_job_runs_to_its_end,
+    jobs::a_task_that_fails_is_tried_again,
+    jobs::tasks_run_side_by_side_as_far_as_they_may,
+    jobs::a_task_has_its_time,
+    jobs::a_run_can_be_different,
+    jobs::an_execution_can_be_cancelled,
+    jobs::what_is_not_there_is_said,
+    jobs::a_job_goes_with_all_it_has,
+    jobs::a_restart_interrupts_an_attempt_and_no_more,
 ];
 
 fn main() {

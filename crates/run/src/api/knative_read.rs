@@ -12,8 +12,10 @@ use crate::{
     change::Desired,
     record::{
         CloudSql, Container, EnvSource, EnvVar, GrpcProbe, HttpProbe, Ingress, Memory, Mount, Probe,
-        ProbeKind, Scaling, SecretVersion, TcpProbe, Template, Traffic, Volume, VolumeKind,
+        ProbeKind, Scaling, SecretFile, SecretFiles, SecretVersion, TcpProbe, Template, Traffic, Volume,
+        VolumeKind,
     },
+    rules, words,
 };
 
 type Map = BTreeMap<String, String>;
@@ -96,7 +98,7 @@ pub(super) fn template(template: knative::RevisionTemplate) -> Result<Template> 
             Some("gen2") => 2,
             _ => 0,
         },
-        volumes: volumes(spec.volumes, cloud_sql.as_deref())?,
+        volumes: volumes(spec.volumes, &secrets, cloud_sql.as_deref())?,
         annotations,
     })
 }
@@ -117,7 +119,7 @@ fn read_container(container: knative::Container, secrets: &Map) -> Result<Contai
         startup_probe: container.startup_probe.map(probe).transpose()?,
         liveness_probe: container.liveness_probe.map(probe).transpose()?,
         working_dir: container.working_dir.unwrap_or_default(),
-        mounts: container.volume_mounts.into_iter().map(mount).collect(),
+        mounts: container.volume_mounts.into_iter().map(mount).collect::<Result<_>>()?,
         ..Container::default()
     })
 }
@@ -163,30 +165,61 @@ fn probe(probe: knative::Probe) -> Result<Probe> {
     })
 }
 
-fn mount(mount: knative::VolumeMount) -> Mount {
-    Mount { volume: mount.name.unwrap_or_default(), path: mount.mount_path.unwrap_or_default() }
+fn mount(mount: knative::VolumeMount) -> Result<Mount> {
+    let volume = mount.name.unwrap_or_default();
+    match mount.sub_path.is_none_or(|path| path.is_empty()) {
+        true => Ok(Mount { volume, path: mount.mount_path.unwrap_or_default() }),
+        false => Err(words::no_sub_paths(&volume)),
+    }
 }
 
-fn volumes(volumes: Vec<knative::Volume>, cloud_sql: Option<&str>) -> Result<Vec<Volume>> {
-    let mut read = Vec::new();
-    for volume in volumes {
-        let name = volume.name.unwrap_or_default();
-        let Some(memory) = volume.empty_dir else {
-            return Err(Error::unimplemented(format!(
-                "The volume '{name}' is of a kind that is not served here yet."
-            )));
-        };
-        let size_limit = memory.size_limit.unwrap_or_default();
-        read.push(Volume { name, kind: Some(VolumeKind::Memory(Memory { size_limit })) });
-    }
+fn volumes(volumes: Vec<knative::Volume>, secrets: &Map, cloud_sql: Option<&str>) -> Result<Vec<Volume>> {
+    let read: Result<Vec<_>> = volumes.into_iter().map(|one| volume(one, secrets)).collect();
+    let mut read = read?;
     if let Some(instances) = cloud_sql.filter(|instances| !instances.is_empty()) {
         let instances = instances.split(',').map(|instance| instance.trim().to_owned()).collect();
         read.push(Volume {
-            name: "cloudsql".into(),
+            name: rules::CLOUD_SQL_VOLUME.into(),
             kind: Some(VolumeKind::CloudSql(CloudSql { instances })),
         });
     }
     Ok(read)
+}
+
+fn volume(volume: knative::Volume, secrets: &Map) -> Result<Volume> {
+    let name = volume.name.unwrap_or_default();
+    let kind = match (volume.empty_dir, volume.secret) {
+        (Some(memory), None) => {
+            Some(VolumeKind::Memory(Memory { size_limit: memory.size_limit.unwrap_or_default() }))
+        }
+        (None, Some(secret)) => Some(VolumeKind::Secret(secret_files(secret, secrets)?)),
+        (Some(_), Some(_)) => None,
+        (None, None) if volume.nfs.is_some() => return Err(words::volume_not_served(&name, "NFS")),
+        (None, None) if volume.csi.is_some() => {
+            return Err(words::volume_not_served(&name, "Cloud Storage"));
+        }
+        (None, None) if volume.config_map.is_some() => {
+            return Err(words::volume_not_served(&name, "ConfigMap"));
+        }
+        (None, None) => None,
+    };
+    Ok(Volume { name, kind })
+}
+
+fn secret_files(secret: knative::SecretVolumeSource, secrets: &Map) -> Result<SecretFiles> {
+    let name = secret.secret_name.unwrap_or_default();
+    let item = |item: knative::KeyToPath| {
+        Ok(SecretFile {
+            path: item.path.unwrap_or_default(),
+            version: item.key.unwrap_or_default(),
+            mode: positive("mode", item.mode)?,
+        })
+    };
+    Ok(SecretFiles {
+        secret: secrets.get(&name).cloned().unwrap_or(name),
+        items: secret.items.into_iter().map(item).collect::<Result<_>>()?,
+        default_mode: positive("defaultMode", secret.default_mode)?,
+    })
 }
 
 pub(super) fn traffic(target: knative::TrafficTarget) -> Result<Traffic> {

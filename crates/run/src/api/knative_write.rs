@@ -8,9 +8,10 @@ use kernel::mirror::Versioned;
 use crate::{
     Run,
     record::{
-        Condition, Container, EnvSource, Ingress, Probe, ProbeKind, Revision, Scaling, Service, State,
-        Template, Traffic, VolumeKind,
+        Condition, Container, EnvSource, Ingress, Probe, ProbeKind, Revision, Scaling, SecretFile, Service,
+        State, Template, Traffic, Volume, VolumeKind,
     },
+    rules::CLOUD_SQL_VOLUME,
 };
 
 type Map = BTreeMap<String, String>;
@@ -229,16 +230,40 @@ fn template_annotations(template: &Template, first: Option<&Container>) -> Map {
     all
 }
 
-fn volume(volume: &crate::record::Volume) -> Option<knative::Volume> {
-    let Some(VolumeKind::Memory(memory)) = &volume.kind else { return None };
-    Some(knative::Volume {
-        name: Some(volume.name.clone()),
-        empty_dir: Some(knative::EmptyDirVolumeSource {
-            medium: Some("Memory".into()),
-            size_limit: text(&memory.size_limit),
-        }),
-        ..Default::default()
-    })
+/// A volume; databases are an annotation in this form.
+fn volume(volume: &Volume) -> Option<knative::Volume> {
+    let mut written = knative::Volume { name: Some(volume.name.clone()), ..Default::default() };
+    match &volume.kind {
+        Some(VolumeKind::Memory(memory)) => {
+            written.empty_dir = Some(knative::EmptyDirVolumeSource {
+                medium: Some("Memory".into()),
+                size_limit: text(&memory.size_limit),
+            });
+        }
+        Some(VolumeKind::Secret(secret)) => {
+            written.secret = Some(knative::SecretVolumeSource {
+                secret_name: Some(secret.secret.clone()),
+                items: secret.items.iter().map(secret_file).collect(),
+                default_mode: mode(secret.default_mode),
+                ..Default::default()
+            });
+        }
+        Some(VolumeKind::CloudSql(_)) => return None,
+        None => {}
+    }
+    Some(written)
+}
+
+fn secret_file(file: &SecretFile) -> knative::KeyToPath {
+    knative::KeyToPath {
+        key: Some(file.version.clone()),
+        path: Some(file.path.clone()),
+        mode: mode(file.mode),
+    }
+}
+
+fn mode(mode: u32) -> Option<i32> {
+    Some(mode as i32).filter(|mode| *mode != 0)
 }
 
 fn container(container: &Container) -> knative::Container {
@@ -271,6 +296,7 @@ fn container(container: &Container) -> knative::Container {
         volume_mounts: container
             .mounts
             .iter()
+            .filter(|mount| mount.volume != CLOUD_SQL_VOLUME)
             .map(|mount| knative::VolumeMount {
                 name: Some(mount.volume.clone()),
                 mount_path: Some(mount.path.clone()),
@@ -374,7 +400,7 @@ fn share(target: &Traffic) -> Option<i32> {
     Some(target.percent as i32).filter(|percent| *percent != 0)
 }
 
-fn condition(kind: &str, state: &Option<Condition>) -> knative::GoogleCloudRunV1Condition {
+pub(super) fn condition(kind: &str, state: &Option<Condition>) -> knative::GoogleCloudRunV1Condition {
     let state = state.clone().unwrap_or_default();
     knative::GoogleCloudRunV1Condition {
         r#type: Some(kind.into()),
@@ -402,11 +428,11 @@ fn ingress(ingress: Ingress) -> &'static str {
 }
 
 /// The namespace of an object is the project's number.
-fn namespace(run: &Run, project: &str) -> String {
+pub(super) fn namespace(run: &Run, project: &str) -> String {
     run.ports.projects.known(project).map_or_else(|| project.to_owned(), |project| project.number.to_string())
 }
 
-fn version(revision: u64) -> String {
+pub(super) fn version(revision: u64) -> String {
     kernel::etag::quoted(revision).trim_matches('"').to_owned()
 }
 
@@ -417,11 +443,11 @@ fn untagged(image: &str) -> &str {
     }
 }
 
-fn time(time: &Option<prost_types::Timestamp>) -> Option<String> {
+pub(super) fn time(time: &Option<prost_types::Timestamp>) -> Option<String> {
     time.as_ref().map(ToString::to_string)
 }
 
-fn text(text: &str) -> Option<String> {
+pub(super) fn text(text: &str) -> Option<String> {
     Some(text.to_owned()).filter(|text| !text.is_empty())
 }
 

@@ -13,8 +13,9 @@ use super::{knative_read, knative_write, v2_read, v2_write};
 use crate::{
     change::Place,
     record::{
-        Container, EnvSource, EnvVar, GrpcProbe, HttpProbe, Probe, ProbeKind, Scaling, SecretVersion,
-        Service, TcpProbe, Template, Traffic,
+        CloudSql, Container, EnvSource, EnvVar, GrpcProbe, HttpProbe, Memory, Mount, Probe, ProbeKind,
+        Scaling, SecretFile, SecretFiles, SecretVersion, Service, TcpProbe, Template, Traffic, Volume,
+        VolumeKind,
     },
     rules,
 };
@@ -79,6 +80,34 @@ fn container() -> impl Strategy<Value = Container> {
     )
 }
 
+fn volume() -> impl Strategy<Value = (Volume, Mount)> {
+    let file = ("[a-z]{1,4}(/[a-z]{1,3})?", select(vec!["latest", "1"]), 0u32..0o1000)
+        .prop_map(|(path, version, mode)| SecretFile { path, version: version.into(), mode });
+    let secret = ("(projects/[a-z]{1,3}/secrets/)?[a-z]{1,6}", vec(file, 0..3), 0u32..0o1000)
+        .prop_map(|(secret, items, default_mode)| SecretFiles { secret, items, default_mode });
+    let kind = prop_oneof![
+        secret.prop_map(VolumeKind::Secret),
+        select(vec!["", "8Mi"]).prop_map(|limit| VolumeKind::Memory(Memory { size_limit: limit.into() })),
+        vec("[a-z]{1,3}:[a-z]{1,3}:[a-z]{1,3}", 1..3)
+            .prop_map(|instances| VolumeKind::CloudSql(CloudSql { instances })),
+    ];
+    (kind, "/[a-z]{1,4}/?").prop_map(|(kind, path)| {
+        let databases = matches!(kind, VolumeKind::CloudSql(_));
+        let name = if databases { rules::CLOUD_SQL_VOLUME.to_owned() } else { path.replace('/', "v") };
+        let path = if databases { String::new() } else { path };
+        (Volume { name: name.clone(), kind: Some(kind) }, Mount { volume: name, path })
+    })
+}
+
+/// A container's volumes, no two of one name.
+fn volumes() -> impl Strategy<Value = (Vec<Volume>, Vec<Mount>)> {
+    vec(volume(), 0..4).prop_map(|mut all| {
+        let mut names = std::collections::HashSet::new();
+        all.retain(|(volume, _)| names.insert(volume.name.clone()));
+        all.into_iter().unzip()
+    })
+}
+
 prop_compose! {
     fn template()(
         revision in "(tide-[a-z]{1,4})?",
@@ -87,10 +116,12 @@ prop_compose! {
         scaling in option::of((option::of(0u32..5), option::of(0u32..50))),
         numbers in (0u32..4000, 0u32..1100),
         service_account in "([a-z]{1,4}@demo)?",
-        container in container(),
+        mut container in container(),
+        (volumes, mounts) in volumes(),
         session_affinity: bool,
         execution_environment in 0i32..3,
     ) -> Template {
+        container.mounts = mounts;
         let mut template = Template {
             revision,
             labels,
@@ -102,7 +133,7 @@ prop_compose! {
             containers: vec![container],
             session_affinity,
             execution_environment,
-            ..Template::default()
+            volumes,
         };
         rules::complete(&mut template, 7);
         template

@@ -7,8 +7,9 @@ use crate::{
     change::Desired,
     record::{
         CloudSql, Container, EnvSource, EnvVar, GrpcProbe, HttpProbe, Memory, Mount, Probe, ProbeKind,
-        Scaling, SecretVersion, TcpProbe, Template, Traffic, Volume, VolumeKind,
+        Scaling, SecretFile, SecretFiles, SecretVersion, TcpProbe, Template, Traffic, Volume, VolumeKind,
     },
+    words,
 };
 
 /// What a service message asks for.
@@ -84,11 +85,7 @@ fn container(container: v2::Container) -> Result<Container> {
         liveness_probe: container.liveness_probe.map(probe).transpose()?,
         working_dir: container.working_dir,
         depends_on: container.depends_on,
-        mounts: container
-            .volume_mounts
-            .into_iter()
-            .map(|mount| Mount { volume: mount.name, path: mount.mount_path })
-            .collect(),
+        mounts: container.volume_mounts.into_iter().map(mount).collect::<Result<_>>()?,
     })
 }
 
@@ -132,17 +129,32 @@ fn probe_kind(kind: ProbeType) -> Result<ProbeKind> {
 fn volume(volume: v2::Volume) -> Result<Volume> {
     let kind = match volume.volume_type {
         Some(VolumeType::CloudSqlInstance(sql)) => {
-            VolumeKind::CloudSql(CloudSql { instances: sql.instances })
+            Some(VolumeKind::CloudSql(CloudSql { instances: sql.instances }))
         }
-        Some(VolumeType::EmptyDir(memory)) => VolumeKind::Memory(Memory { size_limit: memory.size_limit }),
-        _ => {
-            return Err(Error::unimplemented(format!(
-                "The volume '{}' is of a kind that is not served here yet.",
-                volume.name
-            )));
+        Some(VolumeType::EmptyDir(memory)) => {
+            Some(VolumeKind::Memory(Memory { size_limit: memory.size_limit }))
         }
+        Some(VolumeType::Secret(secret)) => Some(VolumeKind::Secret(SecretFiles {
+            secret: secret.secret,
+            items: secret.items.into_iter().map(secret_file).collect::<Result<_>>()?,
+            default_mode: count("default_mode", secret.default_mode)?,
+        })),
+        Some(VolumeType::Nfs(_)) => return Err(words::volume_not_served(&volume.name, "NFS")),
+        Some(VolumeType::Gcs(_)) => return Err(words::volume_not_served(&volume.name, "Cloud Storage")),
+        None => None,
     };
-    Ok(Volume { name: volume.name, kind: Some(kind) })
+    Ok(Volume { name: volume.name, kind })
+}
+
+fn secret_file(item: v2::VersionToPath) -> Result<SecretFile> {
+    Ok(SecretFile { path: item.path, version: item.version, mode: count("items.mode", item.mode)? })
+}
+
+fn mount(mount: v2::VolumeMount) -> Result<Mount> {
+    match mount.sub_path.is_empty() {
+        true => Ok(Mount { volume: mount.name, path: mount.mount_path }),
+        false => Err(words::no_sub_paths(&mount.name)),
+    }
 }
 
 pub(super) fn traffic(target: v2::TrafficTarget) -> Result<Traffic> {

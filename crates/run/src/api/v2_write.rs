@@ -7,8 +7,8 @@ use prost_types::Duration;
 use crate::{
     Run,
     record::{
-        Condition, Container, EnvSource, EnvVar, Probe, ProbeKind, Revision, Scaling, Service, State,
-        Template, Traffic, Volume, VolumeKind,
+        Condition, Container, EnvSource, EnvVar, Probe, ProbeKind, Revision, Scaling, SecretFile, Service,
+        State, Template, Traffic, Volume, VolumeKind,
     },
 };
 
@@ -215,8 +215,17 @@ fn volume(volume: &Volume) -> v2::Volume {
             medium: 1,
             size_limit: memory.size_limit.clone(),
         }),
+        VolumeKind::Secret(secret) => VolumeType::Secret(v2::SecretVolumeSource {
+            secret: secret.secret.clone(),
+            items: secret.items.iter().map(secret_file).collect(),
+            default_mode: secret.default_mode as i32,
+        }),
     });
     v2::Volume { name: volume.name.clone(), volume_type: kind }
+}
+
+fn secret_file(file: &SecretFile) -> v2::VersionToPath {
+    v2::VersionToPath { path: file.path.clone(), version: file.version.clone(), mode: file.mode as i32 }
 }
 
 pub(super) fn asked_traffic(service: &Service) -> Vec<v2::TrafficTarget> {

@@ -11,7 +11,8 @@ use std::{
 static SICK: AtomicBool = AtomicBool::new(false);
 
 /// The modes, each the command of an image of its own.
-pub(crate) const MODES: [&str; 5] = ["serve", "other", "exit", "deaf", "shy"];
+pub(crate) const MODES: [&str; 9] =
+    ["serve", "other", "exit", "deaf", "shy", "tell", "nap", "stubborn", "once"];
 
 pub(crate) fn run(words: &[String]) -> ! {
     match words.first().map(String::as_str) {
@@ -22,10 +23,36 @@ pub(crate) fn run(words: &[String]) -> ! {
             eprintln!("no tide tables in here");
             std::process::exit(3)
         }
+        Some("tell") => tell(),
+        Some("nap") => {
+            println!("nap {} of {}", variable("CLOUD_RUN_TASK_INDEX"), variable("CLOUD_RUN_TASK_COUNT"));
+            std::thread::sleep(Duration::from_millis(200));
+            std::process::exit(0)
+        }
+        Some("stubborn") => std::process::exit(i32::from(variable("CLOUD_RUN_TASK_ATTEMPT") != "2")),
+        Some("once") if variable("CLOUD_RUN_TASK_ATTEMPT") != "0" => std::process::exit(0),
         _ => loop {
             std::thread::sleep(Duration::from_secs(60));
         },
     }
+}
+
+/// Says what a task of a job knows of itself.
+fn tell() -> ! {
+    let who = std::env::var("GREETING").unwrap_or_else(|_| variable("CLOUD_RUN_JOB"));
+    println!(
+        "{who} {} {} of {}, attempt {}, PORT {}",
+        variable("CLOUD_RUN_EXECUTION"),
+        variable("CLOUD_RUN_TASK_INDEX"),
+        variable("CLOUD_RUN_TASK_COUNT"),
+        variable("CLOUD_RUN_TASK_ATTEMPT"),
+        variable("PORT")
+    );
+    std::process::exit(0)
+}
+
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| "unset".into())
 }
 
 fn serve(address: Ipv4Addr) -> ! {
@@ -57,7 +84,8 @@ fn answer(mut stream: TcpStream) -> std::io::Result<()> {
     }
 }
 
-/// What a path asks for: `/env/NAME`, `/names/HOST`, `/file/PATH`, `/ask/HOST:PORT`, `/wait/`.
+/// What a path asks for: `/env/NAME`, `/names/HOST`, `/ask/HOST:PORT`, `/wait/`, and of a path
+/// `/file/PATH`, `/mode/PATH`, `/write/PATH`, `/fill/PATH`, `/dial/PATH`.
 fn look(path: &str) -> std::io::Result<String> {
     let (kind, rest) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
     match kind {
@@ -72,6 +100,20 @@ fn look(path: &str) -> std::io::Result<String> {
             Ok("waited".into())
         }
         "file" => std::fs::read_to_string(format!("/{rest}")),
+        "mode" => {
+            use std::os::unix::fs::PermissionsExt;
+            Ok(format!("{:o}", std::fs::metadata(format!("/{rest}"))?.permissions().mode() & 0o7777))
+        }
+        "write" => std::fs::write(format!("/{rest}"), "written").map(|()| "written".into()),
+        "fill" => Ok(fill(&format!("/{rest}"))?.to_string()),
+        "dial" => {
+            let mut stream = std::os::unix::net::UnixStream::connect(format!("/{rest}"))?;
+            stream.write_all(b"ping")?;
+            stream.shutdown(std::net::Shutdown::Write)?;
+            let mut said = String::new();
+            stream.read_to_string(&mut said)?;
+            Ok(said)
+        }
         "ask" => {
             let mut said = String::new();
             TcpStream::connect(rest)?.read_to_string(&mut said)?;
@@ -79,4 +121,11 @@ fn look(path: &str) -> std::io::Result<String> {
         }
         _ => Ok(std::env::args().nth(2).unwrap_or_default()),
     }
+}
+
+/// How many MiB a file can take.
+fn fill(path: &str) -> std::io::Result<usize> {
+    let mut file = std::fs::File::create(path)?;
+    let whole = vec![7; 1 << 20];
+    Ok((0..4096).take_while(|_| file.write_all(&whole).is_ok()).count())
 }

@@ -24,6 +24,8 @@ use tokio::io::AsyncWriteExt;
 #[derive(Default)]
 pub(crate) struct World {
     pub(crate) denied: Mutex<HashSet<&'static str>>,
+    /// What the secret `turning` is, for those who may read it.
+    pub(crate) turning: Mutex<Option<String>>,
 }
 
 impl Authority for World {
@@ -102,6 +104,12 @@ impl Secrets for World {
             "projects/demo/secrets/tide/versions/latest" => {
                 Ok(SecretPayload { version: format!("{name}!"), data: bytes::Bytes::from_static(b"high") })
             }
+            "projects/demo/secrets/turning/versions/latest" => match &*self.turning.lock().unwrap() {
+                Some(text) => {
+                    Ok(SecretPayload { version: format!("{name}/{text}"), data: text.clone().into() })
+                }
+                None => Err(Error::denied("no")),
+            },
             "projects/demo/secrets/locked/versions/1" => Err(Error::denied("no")),
             _ => Err(Error::not_found("no such secret")),
         };
@@ -123,6 +131,46 @@ impl Invokers for World {
 impl RequestLog for World {
     fn write<'a>(&'a self, _: &'a Batch) -> BoxFuture<'a, ()> {
         Box::pin(async {})
+    }
+}
+
+/// One database, `demo:us-central1:tide`, while its directory is there.
+pub(crate) struct Databases {
+    pub(crate) run: PathBuf,
+}
+
+impl Databases {
+    /// Where its server listens.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.run.join(".s.PGSQL.5432")
+    }
+
+    /// A server that says its name and then repeats what it hears.
+    pub(crate) fn serve(&self, name: &'static str) -> tokio::task::JoinHandle<()> {
+        std::fs::create_dir_all(&self.run).unwrap();
+        let _ = std::fs::remove_file(self.socket());
+        let listener = tokio::net::UnixListener::bind(self.socket()).unwrap();
+        std::fs::set_permissions(self.socket(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let (mut read, mut write) = stream.split();
+                    write.write_all(name.as_bytes()).await?;
+                    tokio::io::copy(&mut read, &mut write).await
+                });
+            }
+        })
+    }
+}
+
+impl kernel::ports::Databases for Databases {
+    fn socket_dir(&self, connection_name: &str) -> Option<PathBuf> {
+        (connection_name == "demo:us-central1:tide" && self.run.exists()).then(|| self.run.clone())
+    }
+
+    fn resource(&self, connection_name: &str) -> Option<Resource> {
+        let instance = connection_name.rsplit(':').next()?;
+        Some(Resource::new("sqladmin.googleapis.com", format!("projects/demo/instances/{instance}")))
     }
 }
 
@@ -155,12 +203,12 @@ pub(crate) struct Notebook(pub(crate) Mutex<Vec<(Arc<str>, LogStream, String)>>)
 
 impl Logs for Notebook {
     fn line(&self, source: &LogSource, stream: LogStream, line: &str) {
-        self.0.lock().unwrap().push((source.revision.clone(), stream, line.into()));
+        self.0.lock().unwrap().push((source.owner.part().clone(), stream, line.into()));
     }
 
     fn tail(&self, source: &LogSource, lines: usize) -> Vec<String> {
         let all = self.0.lock().unwrap();
-        let its: Vec<_> = all.iter().filter(|(revision, ..)| *revision == source.revision).collect();
+        let its: Vec<_> = all.iter().filter(|(revision, ..)| *revision == *source.owner.part()).collect();
         its.iter().rev().take(lines).rev().map(|(_, _, line)| line.clone()).collect()
     }
 }
@@ -185,7 +233,7 @@ impl Inside for Desk {
             ("local", sockets.local),
         ];
         let serve = all.into_iter().filter_map(|(name, listener)| {
-            let text = format!("{name} of {}", workload.source.service);
+            let text = format!("{name} of {}", workload.source.owner.name());
             let listener = listener?;
             let task = tokio::spawn(async move {
                 while let Ok((mut stream, _)) = listener.accept().await {

@@ -41,6 +41,7 @@ const REGIONAL: &str = "us-central1-run.googleapis.com";
 pub(crate) struct World {
     pub(crate) others: Arc<ports::World>,
     pub(crate) log: Arc<Notebook>,
+    pub(crate) databases: Arc<ports::Databases>,
     store: Arc<dyn Store>,
     runtime: Arc<LocalRuntime>,
     data_id: String,
@@ -84,9 +85,18 @@ impl World {
             _ => {}
         }
         make_layer(&home.path().join("layer"));
+        let databases = Arc::new(ports::Databases { run: home.path().join("sql") });
         let store = Arc::new(Embedded::open(&home.path().join("store")).unwrap());
-        let world =
-            World { others: Arc::default(), log, store, runtime, data_id, now: Mutex::default(), home };
+        let world = World {
+            others: Arc::default(),
+            log,
+            databases,
+            store,
+            runtime,
+            data_id,
+            now: Mutex::default(),
+            home,
+        };
         world.begin().await;
         Ok(world)
     }
@@ -104,6 +114,8 @@ impl World {
             secrets: self.others.clone(),
             images: Arc::new(Shelf { layer: self.home.path().join("layer") }),
             logs: self.log.clone(),
+            databases: self.databases.clone(),
+            run_directory: self.home.path().join("run"),
             public_port: 4560,
         };
         let fleet = Fleet::new(Arc::new(self.runtime.clone()));
@@ -168,6 +180,11 @@ impl World {
     /// How many instances all services have.
     pub(crate) fn instances(&self) -> usize {
         self.engine().run.status().iter().map(|service| service.instances).sum()
+    }
+
+    /// How many directories the volumes of instances have.
+    pub(crate) fn volumes(&self) -> usize {
+        fs::read_dir(self.home.path().join("run")).into_iter().flatten().count()
     }
 
     pub(crate) async fn eventually(&self, what: &str, holds: impl Fn() -> bool) {

@@ -1,0 +1,180 @@
+//! Volumes: what an instance finds at the paths where its containers mount them.
+//!
+//! The sockets of databases and the files of secrets are in directories of this machine, made when the instance
+//! starts, mounted for reading only, and removed when it has ended. What is in them changes while it runs: one task
+//! for each volume sees to that. Files in memory are the sandbox's own affair. Declined: buckets and NFS, which are
+//! refused when they are asked for.
+
+mod databases;
+mod secrets;
+
+use std::{
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use kernel::ports::LogSource;
+pub(crate) use secrets::versions;
+use tokio::task::AbortHandle;
+
+use crate::{
+    engine::Ports,
+    record::{self, Volume, VolumeKind},
+    rules,
+    runtime::{Mount, MountKind},
+};
+
+/// The path of Cloud SQL's sockets, and of nothing else.
+pub(crate) const CLOUD_SQL: &str = "/cloudsql";
+/// Where Linux has files in memory that everybody may use.
+const SHARED_MEMORY: &str = "/dev/shm";
+
+/// Whose volumes they are.
+#[derive(Clone)]
+pub(crate) struct Whose {
+    /// What is asked of others for them.
+    pub(crate) ports: Ports,
+    /// For the instance's log.
+    pub(crate) source: LogSource,
+    /// The account that may read secrets and connect to databases, or not.
+    pub(crate) account: Arc<str>,
+}
+
+/// The volumes of one instance: there until this is dropped.
+pub(crate) struct Volumes {
+    /// By the name of the volume.
+    what: Vec<(String, MountKind)>,
+    tasks: Vec<AbortHandle>,
+    homes: Vec<PathBuf>,
+}
+
+impl Volumes {
+    /// Makes them. `memory` is what all containers of the instance have together, in bytes.
+    ///
+    /// # Errors
+    /// When a directory cannot be made.
+    pub(crate) async fn open(whose: &Whose, volumes: &[Volume], memory: u64) -> io::Result<Arc<Volumes>> {
+        let mut open = Volumes { what: Vec::new(), tasks: Vec::new(), homes: Vec::new() };
+        for volume in volumes {
+            let what = match &volume.kind {
+                Some(VolumeKind::CloudSql(sql)) => {
+                    let home = open.home(&whose.ports.run_directory)?;
+                    open.tasks.push(databases::open(whose.clone(), &home, &sql.instances)?);
+                    MountKind::Host(home)
+                }
+                Some(VolumeKind::Secret(secret)) => {
+                    let home = open.home(&memory_directory(&whose.ports.run_directory)?)?;
+                    open.tasks.push(secrets::open(whose.clone(), &home, secret).await?);
+                    MountKind::Host(home)
+                }
+                Some(VolumeKind::Memory(asked)) => MountKind::Memory { bytes: size(asked, memory) },
+                None => continue,
+            };
+            open.what.push((volume.name.clone(), what));
+        }
+        Ok(Arc::new(open))
+    }
+
+    /// What a container mounts of them, in its order.
+    pub(crate) fn mounts(&self, asked: &[record::Mount]) -> Vec<Mount> {
+        let find = |asked: &record::Mount| {
+            let (_, what) = self.what.iter().find(|(name, _)| *name == asked.volume)?;
+            Some(Mount { target: asked.path.clone(), what: what.clone() })
+        };
+        asked.iter().filter_map(find).collect()
+    }
+
+    /// A new directory, which is removed with these volumes.
+    fn home(&mut self, parent: &Path) -> io::Result<PathBuf> {
+        let id = rules::instance_id().map_err(|error| io::Error::other(error.message().to_owned()))?;
+        let home = parent.join(&id[..16]);
+        self.homes.push(home.clone());
+        make_directory(&home, 0o755)?;
+        Ok(home)
+    }
+}
+
+impl Drop for Volumes {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+        for home in &self.homes {
+            // Whatever stays is swept at the next start.
+            let _ = fs::remove_dir_all(home);
+        }
+    }
+}
+
+/// Makes the directories that volumes are in, without what a dead haar left there. No instance runs yet.
+///
+/// # Errors
+/// When that is not allowed.
+pub(crate) fn sweep(run_directory: &Path) -> io::Result<()> {
+    remove(run_directory)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(run_directory)?;
+    let memory = memory_directory(run_directory)?;
+    if memory != run_directory {
+        remove(&memory)?;
+    }
+    Ok(())
+}
+
+fn remove(directory: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// A directory in memory that is ours alone: payloads of secrets are not to reach a disk. Where the machine has no such
+/// place, it is the run directory, which nobody else can read either.
+fn memory_directory(run_directory: &Path) -> io::Result<PathBuf> {
+    if is_memory(run_directory) || !is_memory(Path::new(SHARED_MEMORY)) {
+        return Ok(run_directory.to_owned());
+    }
+    let shared = Path::new(SHARED_MEMORY).join(format!("haar-{:016x}", hash(run_directory)));
+    match DirBuilder::new().mode(0o700).create(&shared) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    // Anybody may make directories there: one that somebody else has made before us is not ours.
+    let found = fs::symlink_metadata(&shared)?;
+    let ours =
+        found.is_dir() && found.uid() == fs::metadata(run_directory)?.uid() && found.mode() & 0o077 == 0;
+    Ok(if ours { shared } else { run_directory.to_owned() })
+}
+
+fn is_memory(path: &Path) -> bool {
+    /// What the kernel calls tmpfs (`linux/magic.h`).
+    const TMPFS: u32 = 0x0102_1994;
+    rustix::fs::statfs(path).is_ok_and(|found| found.f_type as u32 == TMPFS)
+}
+
+fn hash(path: &Path) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    path.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The mode is set by hand: the umask is the user's.
+fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(path)?;
+    set_mode(path, mode)
+}
+
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
+/// How much a volume in memory takes: unless said otherwise, half of what the containers have
+/// (<https://cloud.google.com/run/docs/configuring/services/in-memory-volume-mounts>).
+fn size(asked: &record::Memory, memory: u64) -> u64 {
+    match asked.size_limit.is_empty() {
+        true => memory / 2,
+        false => rules::memory(&asked.size_limit),
+    }
+}
