@@ -18,7 +18,7 @@ use std::sync::{
 use arc_swap::ArcSwapOption;
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use kernel::Principal;
+use kernel::{Principal, call::Federation};
 
 /// How Google's access tokens begin.
 const ACCESS: &str = "ya29.";
@@ -26,8 +26,8 @@ const ACCESS: &str = "ya29.";
 const REFRESH: &str = "1//0";
 const VERSION: u8 = 1;
 const MAC: usize = 32;
-/// The longest token that is looked at, in bytes.
-const LONGEST: usize = 8192;
+/// The longest token that is looked at, in bytes: a federated one has what its attributes were mapped to in it.
+const LONGEST: usize = 12 << 10;
 /// The slots of the table of checked tokens: 8 KiB of pointers when idle.
 const SLOTS: usize = 1024;
 /// What most scopes begin with; one byte in a token.
@@ -136,6 +136,10 @@ fn encode(claims: &Claims) -> Vec<u8> {
     bytes.extend(claims.session.to_be_bytes());
     text(&mut bytes, name);
     text(&mut bytes, &claims.unique_id);
+    if let Principal::Federated(who) = &claims.principal {
+        bytes.push(who.sets().len().min(usize::from(u8::MAX)) as u8);
+        who.sets().iter().take(usize::from(u8::MAX)).for_each(|set| text(&mut bytes, set));
+    }
     for scope in &claims.scopes {
         match scope.strip_prefix(SCOPE) {
             Some(rest) => {
@@ -164,14 +168,14 @@ fn decode(payload: &[u8]) -> Option<Claims> {
     }
     let kind = rest.byte()?;
     let (issued, expires, session) = (rest.number()?, rest.number()?, rest.number()?);
-    let name: Arc<str> = rest.text()?.into();
+    let name = rest.text()?;
+    let unique_id = rest.text()?.to_owned();
     let principal = match kind {
-        0 => Principal::User(name),
-        1 => Principal::ServiceAccount(name),
-        2 => Principal::Federated(name),
+        0 => Principal::User(name.into()),
+        1 => Principal::ServiceAccount(name.into()),
+        2 => Principal::Federated(Federation::new(name, rest.sets()?)),
         _ => return None,
     };
-    let unique_id = rest.text()?.to_owned();
     let mut scopes = Vec::new();
     while !rest.0.is_empty() {
         let prefix = if rest.byte()? == 1 { SCOPE } else { "" };
@@ -196,6 +200,11 @@ impl<'a> Rest<'a> {
 
     fn number(&mut self) -> Option<u64> {
         self.take(8)?.try_into().ok().map(u64::from_be_bytes)
+    }
+
+    /// The sets that a federated identity is in.
+    fn sets(&mut self) -> Option<Vec<Box<str>>> {
+        (0..self.byte()?).map(|_| self.text().map(Box::from)).collect()
     }
 
     fn text(&mut self) -> Option<&'a str> {
@@ -323,8 +332,11 @@ mod tests {
 
         #[test]
         fn any_claims_come_back(name in ".{0,80}", issued: u64, expires: u64, session: u64, scopes in proptest::collection::vec(".{0,40}", 0..5)) {
-            let claims = Claims { principal: Principal::User(name.as_str().into()), unique_id: String::new(), issued, expires, session, scopes };
-            prop_assert_eq!(decode(&encode(&claims)), Some(claims));
+            let sets = scopes.iter().map(|set| set.as_str().into());
+            for principal in [Principal::User(name.as_str().into()), Principal::Federated(Federation::new(name.as_str(), sets))] {
+                let claims = Claims { principal, unique_id: "u".into(), issued, expires, session, scopes: scopes.clone() };
+                prop_assert_eq!(decode(&encode(&claims)), Some(claims));
+            }
         }
     }
 }
