@@ -1,15 +1,17 @@
-//! The image that every first deploy uses: `us-docker.pkg.dev/cloudrun/container/hello`.
+//! The images that every first deploy uses: `us-docker.pkg.dev/cloudrun/container/hello`, and `…/job` for jobs.
 //!
-//! It is made here, from this very program: one layer that holds the running executable and the shared libraries
-//! it is running with, and a start command that makes it serve a page. So the first `gcloud run deploy` works on a
-//! machine that has never seen a registry, and what it starts is a real container.
+//! They are made here, from this very program: one layer that holds the running executable and the shared libraries
+//! it is running with, and a start command that makes it serve a page or do a job's work. So the first
+//! `gcloud run deploy` works on a machine that has never seen a registry, and what it starts is a real container.
 
 use std::{
     collections::BTreeSet,
     fs::{self, File},
+    hash::{BuildHasher, RandomState},
     io::{self, BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, TcpListener, TcpStream},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde_json::json;
@@ -18,25 +20,77 @@ use crate::{
     Doing, Reference, Result, archive::put_manifest, blobs::Blobs, document::MAX_DOCUMENT, reference::Pick,
 };
 
-/// Its reference.
+/// The reference of the one that serves.
 pub const HELLO: &str = "us-docker.pkg.dev/cloudrun/container/hello:latest";
-/// The argument that makes this program serve the page.
-const ARGUMENT: &str = "serve-hello";
+/// The reference of the one that runs to its end.
+pub const JOB: &str = "us-docker.pkg.dev/cloudrun/container/job:latest";
 
-pub(crate) fn is(reference: &Reference) -> bool {
-    let hosts = ["us-docker.pkg.dev/cloudrun/container/hello", "gcr.io/cloudrun/hello"];
-    reference.pick == Pick::Tag("latest".into())
-        && hosts.contains(&format!("{}/{}", reference.host, reference.path).as_str())
+/// One of these images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BuiltIn {
+    /// Serves a page.
+    Hello,
+    /// Runs to its end.
+    Job,
 }
 
-/// Serves the page, if that is what this process was started for; otherwise returns at once.
+/// The digests of their manifests.
+pub(crate) struct Manifests {
+    hello: String,
+    job: String,
+}
+
+impl Manifests {
+    /// The digest of one of them.
+    pub(crate) fn of(&self, image: BuiltIn) -> &str {
+        match image {
+            BuiltIn::Hello => &self.hello,
+            BuiltIn::Job => &self.job,
+        }
+    }
+}
+
+impl BuiltIn {
+    /// The argument that makes this program be it.
+    fn argument(self) -> &'static str {
+        match self {
+            BuiltIn::Hello => "serve-hello",
+            BuiltIn::Job => "run-job",
+        }
+    }
+}
+
+/// Which of these images a reference names, if one.
+pub(crate) fn which(reference: &Reference) -> Option<BuiltIn> {
+    if reference.pick != Pick::Tag("latest".into()) {
+        return None;
+    }
+    match format!("{}/{}", reference.host, reference.path).as_str() {
+        "us-docker.pkg.dev/cloudrun/container/hello" | "gcr.io/cloudrun/hello" => Some(BuiltIn::Hello),
+        "us-docker.pkg.dev/cloudrun/container/job" => Some(BuiltIn::Job),
+        _ => None,
+    }
+}
+
+/// Whether a reference names one of these images.
+pub(crate) fn is(reference: &Reference) -> bool {
+    which(reference).is_some()
+}
+
+/// Serves the page or does the job's work, if that is what this process was started for; otherwise returns at once.
 ///
 /// # Errors
 /// When `$PORT` cannot be listened on.
 pub fn serve_if_asked() -> io::Result<()> {
-    if std::env::args().nth(1).as_deref() != Some(ARGUMENT) {
-        return Ok(());
+    let argument = std::env::args().nth(1).unwrap_or_default();
+    match [BuiltIn::Hello, BuiltIn::Job].into_iter().find(|image| image.argument() == argument) {
+        Some(BuiltIn::Hello) => serve(),
+        Some(BuiltIn::Job) => work(),
+        None => Ok(()),
     }
+}
+
+fn serve() -> io::Result<()> {
     let port = std::env::var("PORT").ok().and_then(|port| port.parse().ok()).unwrap_or(8080);
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))?;
     eprintln!("listening on port {port}");
@@ -46,28 +100,45 @@ pub fn serve_if_asked() -> io::Result<()> {
     std::process::exit(0)
 }
 
-/// Makes the image, or finds that it is there: the same program gives the same digests.
-pub(crate) fn make(blobs: &Blobs) -> Result<String> {
+/// Does a job's work, which is to say that it does: for `SLEEP_MS` milliseconds, and failing as often as `FAIL_RATE`
+/// says (0 to 1), as the samples for Cloud Run jobs do.
+fn work() -> ! {
+    let variable = |name: &str| std::env::var(name).unwrap_or_default();
+    let (task, attempt) = (variable("CLOUD_RUN_TASK_INDEX"), variable("CLOUD_RUN_TASK_ATTEMPT"));
+    println!("Starting Task #{task}, Attempt #{attempt}...");
+    std::thread::sleep(Duration::from_millis(variable("SLEEP_MS").parse().unwrap_or(0)));
+    let luck = RandomState::new().hash_one(0_u8) as f64 / u64::MAX as f64;
+    if luck < variable("FAIL_RATE").parse().unwrap_or(0.0) {
+        eprintln!("Task #{task}, Attempt #{attempt} failed.");
+        std::process::exit(1)
+    }
+    println!("Completed Task #{task}, Attempt #{attempt}.");
+    std::process::exit(0)
+}
+
+/// Makes the images, or finds that they are there: the same program gives the same digests.
+pub(crate) fn make(blobs: &Blobs) -> Result<Manifests> {
     let (layer, diff_id, size) = make_layer(blobs)?;
-    let config = json!({
-        "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
-        "os": "linux",
-        "config": { "Entrypoint": ["/haar", ARGUMENT], "User": "65532:65532", "WorkingDir": "/" },
-        "rootfs": { "type": "layers", "diff_ids": [diff_id] },
-    });
-    let config = blobs.put(config.to_string().as_bytes(), None, MAX_DOCUMENT)?;
-    put_manifest(
-        &config,
-        vec![json!({ "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": layer, "size": size })],
-        blobs,
-    )
+    let image = |image: BuiltIn| {
+        let config = json!({
+            "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
+            "os": "linux",
+            "config": { "Entrypoint": ["/haar", image.argument()], "User": "65532:65532", "WorkingDir": "/" },
+            "rootfs": { "type": "layers", "diff_ids": [diff_id] },
+        });
+        let config = blobs.put(config.to_string().as_bytes(), None, MAX_DOCUMENT)?;
+        let media_type = "application/vnd.oci.image.layer.v1.tar";
+        let layer = json!({ "mediaType": media_type, "digest": layer, "size": size });
+        put_manifest(&config, vec![layer], blobs)
+    };
+    Ok(Manifests { hello: image(BuiltIn::Hello)?, job: image(BuiltIn::Job)? })
 }
 
 fn make_layer(blobs: &Blobs) -> Result<(String, String, u64)> {
-    let mut staged = tempfile::tempfile().doing("make the hello image")?;
-    write_layer(&mut staged).doing("make the hello image")?;
-    let size = io::Seek::stream_position(&mut staged).doing("make the hello image")?;
-    io::Seek::rewind(&mut staged).doing("make the hello image")?;
+    let mut staged = tempfile::tempfile().doing("make the built-in images")?;
+    write_layer(&mut staged).doing("make the built-in images")?;
+    let size = io::Seek::stream_position(&mut staged).doing("make the built-in images")?;
+    io::Seek::rewind(&mut staged).doing("make the built-in images")?;
     let digest = blobs.put(&staged, None, u64::MAX - 1)?;
     Ok((digest.clone(), digest, size))
 }

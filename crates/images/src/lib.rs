@@ -26,7 +26,7 @@ mod seal;
 mod store;
 
 pub use document::{Config, Image};
-pub use hello::{HELLO, serve_if_asked};
+pub use hello::{HELLO, JOB, serve_if_asked};
 pub use machine::{Base, Mount};
 pub use made::{Layer, Limits, Staging};
 pub use pull::{Credentials, Proxy, Registries};

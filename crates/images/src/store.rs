@@ -14,7 +14,7 @@ use crate::{
     Doing, Error, Image, Reference, Registries, Result, archive,
     blobs::{Blobs, digest_of, replace_file, sync_directory},
     document::{Document, MAX_DOCUMENT, Manifest},
-    hello,
+    hello::{self, BuiltIn, Manifests},
     index::Index,
     layer::{self, Rights},
     machine::Machine,
@@ -38,7 +38,7 @@ pub(crate) struct Inner {
     /// What images that are made here stand on.
     pub(crate) machine: Machine,
     /// The manifest of the built-in image, once it was made: this program does not change while it runs.
-    hello: OnceLock<String>,
+    hello: OnceLock<Manifests>,
     /// Where to ask for what is not here.
     pub(crate) remote: Option<Remote>,
 }
@@ -130,19 +130,19 @@ impl Images {
     pub fn resolve(&self, reference: &str) -> Result<Image> {
         let parsed = Reference::parse(reference).map_err(|_| Error::NotFound(reference.to_owned()))?;
         let _held = self.hold()?;
-        if hello::is(&parsed) {
-            return self.unpack(&self.hello()?);
+        if let Some(image) = hello::which(&parsed) {
+            return self.unpack(&self.built_in(image)?);
         }
         let manifest = self.manifest_of(&parsed)?.ok_or_else(|| Error::NotFound(reference.to_owned()))?;
         self.unpack(&manifest)
     }
 
-    fn hello(&self) -> Result<String> {
-        match self.0.hello.get().filter(|manifest| self.0.blobs.has(manifest)) {
-            Some(manifest) => Ok(manifest.clone()),
+    fn built_in(&self, image: BuiltIn) -> Result<String> {
+        match self.0.hello.get().filter(|manifests| self.0.blobs.has(manifests.of(image))) {
+            Some(manifests) => Ok(manifests.of(image).to_owned()),
             None => {
-                let manifest = hello::make(&self.0.blobs)?;
-                Ok(self.0.hello.get_or_init(|| manifest).clone())
+                let manifests = hello::make(&self.0.blobs)?;
+                Ok(self.0.hello.get_or_init(|| manifests).of(image).to_owned())
             }
         }
     }

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use images::{Error, HELLO, Images, Reference};
+use images::{Error, HELLO, Images, JOB, Reference};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -310,6 +310,10 @@ fn hello_is_always_there_and_always_the_same() {
     assert_eq!(program.metadata().unwrap().permissions().mode() & 0o777, 0o755);
     assert_eq!(program.metadata().unwrap().len(), fs::metadata("/proc/self/exe").unwrap().len());
     assert!(image.layers[0].join("lib64/ld-linux-x86-64.so.2").exists() || ARCH != "amd64");
+    // The one for jobs is another image of the same layer.
+    let job = images.resolve(JOB).unwrap();
+    assert_ne!(job.digest, image.digest);
+    assert_eq!((job.layers, job.config.entrypoint[1].as_str()), (image.layers, "run-job"));
 }
 
 proptest! {
