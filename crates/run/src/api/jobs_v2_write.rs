@@ -1,5 +1,7 @@
 //! From our records of jobs to v2.
 
+use std::collections::BTreeMap;
+
 use apis::google::cloud::run::v2::{
     self, condition, execution_reference::CompletionStatus, task_template::Retries,
 };
@@ -24,8 +26,8 @@ pub(super) fn job(run: &Run, held: &Versioned<Job>) -> v2::Job {
         reconciling: job.observed_generation != job.generation,
         uid: job.uid,
         generation: job.generation,
-        labels: job.labels,
-        annotations: job.annotations,
+        labels: peoples(&job.labels),
+        annotations: peoples(&job.annotations),
         create_time: job.created,
         update_time: job.updated,
         creator: job.creator,
@@ -73,10 +75,23 @@ pub(super) fn status(execution: &Execution) -> CompletionStatus {
     }
 }
 
+/// What is not the system's own: that has fields of its own here.
+fn peoples(map: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    const SYSTEM: [&str; 5] = [
+        "run.googleapis.com/",
+        "cloud.googleapis.com/",
+        "serving.knative.dev/",
+        "autoscaling.knative.dev/",
+        "client.knative.dev/",
+    ];
+    let is_peoples = |key: &str| !SYSTEM.iter().any(|prefix| key.starts_with(prefix));
+    map.iter().filter(|(key, _)| is_peoples(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
 fn template(template: &JobTemplate) -> v2::ExecutionTemplate {
     v2::ExecutionTemplate {
-        labels: template.labels.clone(),
-        annotations: template.annotations.clone(),
+        labels: peoples(&template.labels),
+        annotations: peoples(&template.annotations),
         parallelism: template.parallelism as i32,
         task_count: template.task_count as i32,
         template: Some(task_template(template)),
@@ -115,8 +130,8 @@ pub(super) fn execution(execution: &Execution, etag: &str) -> v2::Execution {
         uid: execution.uid.clone(),
         creator: execution.creator.clone(),
         generation: 1,
-        labels: template.labels.clone(),
-        annotations: template.annotations.clone(),
+        labels: peoples(&template.labels),
+        annotations: peoples(&template.annotations),
         create_time: execution.created,
         start_time: execution.started,
         completion_time: execution.ended,
@@ -163,8 +178,8 @@ pub(super) fn task(run: &Run, execution: &Execution, index: u32) -> v2::Task {
         name: execution.task_name(index),
         uid: task.uid.clone(),
         generation: 1,
-        labels: template.labels,
-        annotations: template.annotations,
+        labels: peoples(&template.labels),
+        annotations: peoples(&template.annotations),
         create_time: execution.created,
         scheduled_time: task.started.or(execution.created),
         start_time: task.started,

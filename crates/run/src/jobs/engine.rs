@@ -17,7 +17,7 @@ use crate::{
     engine::RUN,
     plan::IMAGE_MISSING,
     reconcile::Failure,
-    record::{Condition, EnvSource, State},
+    record::{Condition, State},
 };
 
 /// What somebody asks a job to be.
@@ -195,11 +195,7 @@ impl Run {
             let found = self.ports.images.resolve(&container.image).await;
             digests.push(found.map_err(|error| Failure::new(IMAGE_MISSING, error.message()))?.digest);
         }
-        for variable in task.containers.iter().flat_map(|container| &container.env) {
-            if let Some(EnvSource::Secret(wanted)) = &variable.source {
-                crate::plan::read_secret(self, project, &task.service_account, wanted).await?;
-            }
-        }
+        self.check_secrets(project, &task).await?;
         Ok(digests)
     }
 

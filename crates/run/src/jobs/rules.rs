@@ -50,6 +50,7 @@ pub(crate) fn complete(template: &mut JobTemplate, project_number: u64) {
         task.execution_environment = SECOND_GENERATION;
     }
     task.containers.iter_mut().for_each(complete_container);
+    rules::complete_volumes(task);
 }
 
 /// What a container of a service has and a task's has not is dropped.

@@ -300,3 +300,88 @@ pub(crate) async fn a_restart_interrupts_an_attempt_and_no_more(world: Arc<World
     assert_eq!(code, Code::Unavailable as i32);
     assert!(message.ends_with("The attempt was interrupted by a restart of the server."), "{message}");
 }
+
+/// The region's own host is what the world calls by.
+pub(crate) async fn gcloud_speaks_of_jobs_in_another_form(world: Arc<World>) {
+    use apis::google::discovery::run::v1::{
+        self as knative, namespaces_executions, namespaces_jobs, namespaces_tasks,
+    };
+    let container = knative::Container { image: Some("demo/tell:v1".into()), ..Default::default() };
+    let spec = knative::TaskSpec { containers: vec![container], max_retries: Some(0), ..Default::default() };
+    let execution = knative::ExecutionSpec {
+        task_count: Some(2),
+        template: Some(knative::TaskTemplateSpec { spec: Some(spec) }),
+        ..Default::default()
+    };
+    let template = knative::ExecutionTemplateSpec {
+        metadata: Some(knative::ObjectMeta {
+            annotations: [("run.googleapis.com/client-name".to_owned(), "gcloud".to_owned())].into(),
+            ..Default::default()
+        }),
+        spec: Some(execution),
+    };
+    let job = knative::Job {
+        metadata: Some(knative::ObjectMeta { name: Some("tide".into()), ..Default::default() }),
+        spec: Some(knative::JobSpec { template: Some(template), ..Default::default() }),
+        ..Default::default()
+    };
+    let create = knative::NamespacesJobsCreateRequest {
+        parent: "namespaces/demo".into(),
+        body: Some(job),
+        ..Default::default()
+    };
+    let made = world.call(namespaces_jobs::CREATE, create).await.unwrap();
+    // Read and written back, it is the same; with an old version it is refused.
+    let name = "namespaces/demo/jobs/tide".to_owned();
+    let replace = knative::NamespacesJobsReplaceJobRequest {
+        name: name.clone(),
+        body: Some(made),
+        ..Default::default()
+    };
+    let get = knative::NamespacesJobsGetRequest { name: name.clone() };
+    let settled = loop {
+        let read = world.call(namespaces_jobs::GET, get.clone()).await.unwrap();
+        let status = read.status.clone().unwrap();
+        if status.conditions[0].status.as_deref() == Some("True") {
+            break read;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    let stale = world.call(namespaces_jobs::REPLACE_JOB, replace.clone()).await.unwrap_err();
+    assert_eq!(stale.code(), Code::Aborted);
+    let replace = knative::NamespacesJobsReplaceJobRequest { body: Some(settled.clone()), ..replace };
+    let replaced = world.call(namespaces_jobs::REPLACE_JOB, replace).await.unwrap();
+    assert_eq!(replaced.spec, settled.spec);
+    assert_eq!(replaced.metadata.unwrap().generation, Some(2));
+
+    let run = knative::NamespacesJobsRunRequest { name, body: None };
+    let begun = world.call(namespaces_jobs::RUN, run).await.unwrap();
+    let id = begun.metadata.unwrap().name.unwrap();
+    let get = knative::NamespacesExecutionsGetRequest { name: format!("namespaces/demo/executions/{id}") };
+    let ended = loop {
+        let status = world.call(namespaces_executions::GET, get.clone()).await.unwrap().status.unwrap();
+        if status.completion_time.is_some() {
+            break status;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert_eq!(ended.succeeded_count, Some(2));
+    let kinds: Vec<_> = ended.conditions.iter().map(|condition| condition.r#type.clone().unwrap()).collect();
+    assert_eq!(kinds, ["Completed", "ResourcesAvailable", "Started", "ContainerReady"]);
+    let selector =
+        format!("run.googleapis.com/execution = {id},run.googleapis.com/runningState in (Succeeded)");
+    let list = knative::NamespacesTasksListRequest {
+        parent: "namespaces/demo".into(),
+        label_selector: Some(selector),
+        ..Default::default()
+    };
+    assert_eq!(world.call(namespaces_tasks::LIST, list).await.unwrap().items.len(), 2);
+    let get = knative::NamespacesTasksGetRequest { name: format!("namespaces/demo/tasks/{id}-task1") };
+    assert_eq!(world.call(namespaces_tasks::GET, get).await.unwrap().status.unwrap().index, Some(1));
+    let list = knative::NamespacesExecutionsListRequest {
+        parent: "namespaces/demo".into(),
+        label_selector: Some("run.googleapis.com/job = other".into()),
+        ..Default::default()
+    };
+    assert!(world.call(namespaces_executions::LIST, list).await.unwrap().items.is_empty());
+}
