@@ -6,7 +6,7 @@
 //! are; one that itself wants TLS is refused when it is configured, not when it is needed.
 
 use std::{
-    fmt,
+    fmt, io,
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -15,7 +15,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
@@ -81,6 +81,39 @@ impl Upstream {
         };
         let except = either("NO_PROXY").map(|(list, _)| exceptions(&list)).unwrap_or_default();
         Ok(Upstream { http: proxy("HTTP_PROXY")?, https: proxy("HTTPS_PROXY")?, except })
+    }
+
+    /// The same without a proxy that is haar itself, listening at `own`.
+    pub fn other_than(mut self, own: SocketAddr) -> Self {
+        let is_own = |host: &str, port| {
+            port == own.port() && (hosts::is_loopback(host) || host.parse() == Ok(own.ip()))
+        };
+        self.http = self.http.filter(|proxy| !proxy.is_at(is_own));
+        self.https = self.https.filter(|proxy| !proxy.is_at(is_own));
+        self
+    }
+
+    /// Whether a tunnel to this host goes through the machine's proxy.
+    pub fn is_proxied(&self, host: &str, port: u16) -> bool {
+        self.for_tunnel(host, port).is_some()
+    }
+
+    /// A connection to a host, straight or through the machine's proxy. `wait` is for each address, and for a proxy's
+    /// answer three times as long.
+    ///
+    /// # Errors
+    /// What is refused (metadata servers), and what could not be reached, as a sentence.
+    pub async fn tunnel(
+        &self,
+        host: &str,
+        port: u16,
+        wait: Duration,
+    ) -> io::Result<impl AsyncRead + AsyncWrite + Send + Unpin + use<>> {
+        let made = tunnel(self.for_tunnel(host, port), host, port, wait).await;
+        made.map_err(|failure| match failure {
+            Failure::Forbidden(why) => io::Error::new(io::ErrorKind::PermissionDenied, why),
+            Failure::Unreachable(why) => io::Error::other(why),
+        })
     }
 
     /// The proxy for a tunnel to this host, if not straight.
@@ -391,6 +424,13 @@ mod tests {
         assert!(upstream.for_tunnel("exact.example", 443).is_some());
         assert!(upstream.for_plain("github.com", 80).is_none());
         assert!(!format!("{upstream:?}").contains("Basic"));
+    }
+
+    #[test]
+    fn haar_is_no_proxy_of_its_own() {
+        let upstream = from(&[("HTTPS_PROXY", "http://localhost:4560")]).unwrap();
+        assert!(upstream.clone().other_than(([127, 0, 0, 1], 4561).into()).is_proxied("github.com", 443));
+        assert!(!upstream.other_than(([127, 0, 0, 1], 4560).into()).is_proxied("github.com", 443));
     }
 
     #[test]
