@@ -4,18 +4,26 @@
 //! for both, trust in our certificates, and its output in the log. Who answers at those addresses is not known here:
 //! the sockets are handed to an [`Inside`].
 //!
+//! Other networks are reached as this machine reaches them ([`way`]), unless that is switched off.
+//!
 //! # Known gaps
-//! - There is no way out: names that are not Google's do not exist.
-//! - A container that listens on a port of ours (80, 443) finds it taken, because both share a loopback. Such an
-//!   instance gets its port, and nothing of ours there; its log says so.
+//! - Only TCP over IPv4, and names, go out.
+//! - On a kernel without `nf_tables` there is no way out, and a container that listens on a port of ours (80, 443)
+//!   finds it taken, because both share a loopback. Such an instance gets its port, and nothing of ours there; its log
+//!   says so.
 
 mod dns;
 mod output;
+mod outward;
+mod placeholders;
 mod platform;
+mod resolver;
+mod sockets;
+pub mod way;
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::{
         Arc,
@@ -30,11 +38,11 @@ use kernel::{
     ports::{LogSource, LogStream, Logs},
 };
 use sandbox::{
-    Config, Ending, Host, Instance, Isolation, Level, Listener, Sandbox, Spec,
-    spec::{Access, Limits, Listen, Protocol},
+    Config, Ending, Host, Instance, Isolation, Level, Sandbox, Spec,
+    spec::{Access, Limits},
 };
 use tokio::{
-    net::{TcpListener, UdpSocket},
+    net::TcpListener,
     runtime::Handle,
     sync::{oneshot, watch},
     task::AbortHandle,
@@ -44,10 +52,12 @@ use crate::{
     runtime::{Exit, Held, Mount, MountKind, Plan, Running, Runtime, Secretive},
     words,
 };
+use outward::Outside;
 use platform::Platform;
+use sockets::{Placing, Sockets};
+use way::Outbound;
 
-/// Where the metadata server and the name server are; also the address that connections to instances go to and seem
-/// to come from.
+/// Where the metadata server and the name server are.
 const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 /// Where Google's APIs are: `private.googleapis.com`.
 const GOOGLE: Ipv4Addr = Ipv4Addr::new(199, 36, 153, 8);
@@ -77,6 +87,8 @@ pub struct LocalConfig {
     pub public_port: u16,
     /// How many instances are prepared before they are asked for; each costs two small processes.
     pub warm: usize,
+    /// Whether instances reach other networks.
+    pub outbound: Outbound,
 }
 
 /// Whose instance it is, for those who answer on its inside.
@@ -119,6 +131,8 @@ pub struct LocalRuntime {
     logs: Arc<dyn Logs>,
     env: Vec<(String, String)>,
     public_port: u16,
+    placing: Placing,
+    outbound: Outbound,
 }
 
 /// Where an instance listens, seen from inside and from outside.
@@ -141,15 +155,17 @@ impl LocalRuntime {
         logs: Arc<dyn Logs>,
     ) -> io::Result<Arc<LocalRuntime>> {
         let platform = Platform::write(&config.directory, &config.bundle, &config.files)?;
-        let LocalConfig { data_id, directory: layers, isolation, warm, public_port, .. } = config;
-        let sandbox = Sandbox::open(Config { data_id, layers, isolation, warm })?;
+        let LocalConfig { data_id, directory: layers, isolation, warm, public_port, outbound, .. } = config;
+        let wiring = sockets::wiring(public_port, &outbound);
+        let sandbox = Sandbox::open(Config { data_id, layers, isolation, warm, wiring })?;
+        let placing = Placing::on(sandbox.host());
         let mut env = config.env;
         env.extend(platform::variables());
         if sandbox.host().level == Level::Process {
             env = config.plain_env;
             env.extend(platform.host_variables());
         }
-        Ok(Arc::new(LocalRuntime { sandbox, platform, inside, logs, env, public_port }))
+        Ok(Arc::new(LocalRuntime { sandbox, platform, inside, logs, env, public_port, placing, outbound }))
     }
 
     /// What instances are on this machine, for `haar status`.
@@ -187,7 +203,7 @@ impl LocalRuntime {
         let started = self.sandbox.start(self.spec(plan, door)).await;
         let mut instance = started.map_err(|error| unstartable(&error))?;
         let sockets = Sockets::of(instance.take_listeners());
-        if !self.is_plain() && matches!(door.port, 80 | 443) {
+        if !self.is_plain() && self.placing == Placing::Loopback && matches!(door.port, 80 | 443) {
             self.logs.line(&workload.source, LogStream::System, &port_taken(door.port));
         }
         let attendants = self.attend(&workload, sockets, held, &mut instance);
@@ -202,7 +218,7 @@ impl LocalRuntime {
     /// container does; the start fails then, and the next has another.
     fn door(&self, port: u16) -> io::Result<Door> {
         match self.is_plain() {
-            false => Ok(Door { port, addr: SocketAddr::new(METADATA.into(), port) }),
+            false => Ok(Door { port, addr: SocketAddr::new(self.placing.door().into(), port) }),
             true => {
                 let free = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
                 Ok(Door { port, addr: free.local_addr()? })
@@ -220,7 +236,7 @@ impl LocalRuntime {
             cwd: absolute(plan.cwd),
             user: plan.user,
             limits: Limits { memory_bytes: Some(plan.memory), cpu_millis: Some(plan.cpu), pids: Some(PIDS) },
-            listen: listens(self.public_port, plan.port),
+            listen: self.placing.listens(self.public_port, plan.port),
             mounts: plan.mounts.into_iter().map(mount).collect(),
             // Nothing is written to the scratch directory while what instances write is kept in memory.
             ..Spec::new(
@@ -242,6 +258,29 @@ impl LocalRuntime {
         env
     }
 
+    /// The way out of an instance, if it has one.
+    fn outside(&self) -> Option<Arc<Outside>> {
+        let Outbound::By(way) = &self.outbound else { return None };
+        let haar = SocketAddr::from((Ipv4Addr::UNSPECIFIED, self.public_port));
+        (self.placing == Placing::Wired).then(|| Arc::new(Outside::new(way.clone(), haar)))
+    }
+
+    /// Takes connections out while an instance runs.
+    fn lead_out(
+        &self,
+        workload: &Workload,
+        listener: Option<TcpListener>,
+        outside: Option<Arc<Outside>>,
+    ) -> impl Future<Output = ()> + use<> {
+        let (logs, source) = (self.logs.clone(), workload.source.clone());
+        let tell = move |refusal: String| logs.line(&source, LogStream::System, &words::warning(&refusal));
+        async move {
+            if let (Some(listener), Some(outside)) = (listener, outside) {
+                outward::serve(listener, outside, tell).await;
+            }
+        }
+    }
+
     /// Starts what serves an instance.
     fn attend(
         &self,
@@ -256,7 +295,10 @@ impl LocalRuntime {
             self.logs.clone(),
             workload.source.clone(),
         );
-        let names = tokio::spawn(dns::serve(sockets.dns_udp, sockets.dns_tcp)).abort_handle();
+        let outside = self.outside();
+        let names = dns::serve(sockets.dns_udp, sockets.dns_tcp, outside.clone());
+        let outward = self.lead_out(workload, instance.take_outward(), outside);
+        let names = tokio::spawn(async move { tokio::join!(names, outward) }).abort_handle();
         let guard = self.inside.open(workload, sockets.for_inside);
         Attendants { output: tokio::spawn(output), names, guard, held }
     }
@@ -377,54 +419,6 @@ impl Running for LocalRunning {
     }
 }
 
-/// What listens on the inside, but not in the way of the container.
-fn listens(public_port: u16, port: u16) -> Vec<Listen> {
-    let mut all = vec![
-        (METADATA, 53, Protocol::Udp),
-        (METADATA, 53, Protocol::Tcp),
-        (METADATA, 80, Protocol::Tcp),
-        (GOOGLE, 443, Protocol::Tcp),
-        (GOOGLE, 80, Protocol::Tcp),
-    ];
-    if !matches!(public_port, 0 | 53 | 80 | 443) {
-        all.push((GOOGLE, public_port, Protocol::Tcp));
-    }
-    all.retain(|(_, taken, protocol)| *taken != port || *protocol == Protocol::Udp);
-    let listen = |(ip, port, protocol)| Listen { addr: SocketAddr::new(IpAddr::V4(ip), port), protocol };
-    all.into_iter().map(listen).collect()
-}
-
-/// The sockets of the inside, told apart.
-struct Sockets {
-    dns_udp: Option<UdpSocket>,
-    dns_tcp: Option<TcpListener>,
-    for_inside: InsideSockets,
-}
-
-impl Sockets {
-    fn of(all: Vec<(Listen, Listener)>) -> Sockets {
-        let for_inside = InsideSockets { metadata: None, https: None, http: None, local: None };
-        let mut sockets = Sockets { dns_udp: None, dns_tcp: None, for_inside };
-        for (Listen { addr, .. }, listener) in all {
-            match listener {
-                Listener::Udp(socket) => sockets.dns_udp = Some(socket),
-                Listener::Tcp(listener) => *sockets.place(addr) = Some(listener),
-            }
-        }
-        sockets
-    }
-
-    fn place(&mut self, addr: SocketAddr) -> &mut Option<TcpListener> {
-        match (addr.ip() == METADATA, addr.port()) {
-            (true, 53) => &mut self.dns_tcp,
-            (true, _) => &mut self.for_inside.metadata,
-            (false, 443) => &mut self.for_inside.https,
-            (false, 80) => &mut self.for_inside.http,
-            (false, _) => &mut self.for_inside.local,
-        }
-    }
-}
-
 /// A mount as the sandbox has it.
 fn mount(Mount { target, what }: Mount) -> sandbox::spec::Mount {
     let what = match what {
@@ -471,16 +465,6 @@ fn port_taken(port: u16) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_container_gets_its_port() {
-        let ports = |port| listens(4560, port).iter().map(|listen| listen.addr.port()).collect::<Vec<_>>();
-        assert_eq!(ports(8080), [53, 53, 80, 443, 80, 4560]);
-        assert_eq!(ports(80), [53, 53, 443, 4560]);
-        assert_eq!(ports(443), [53, 53, 80, 80, 4560]);
-        assert_eq!(ports(4560), [53, 53, 80, 443, 80]);
-        assert_eq!(listens(80, 8080).len(), 5);
-    }
 
     #[test]
     fn directories_are_absolute() {

@@ -1,18 +1,24 @@
 //! The name server of instances.
 //!
-//! Google's names lead to us, all others do not exist. Only what resolvers send is understood: one question without
-//! compression (RFC 1035, section 4). Declined: recursion, and caching records of negative answers.
+//! Google's names lead to us. All others are asked of the machine's resolvers, or do not exist where instances have no
+//! way out. Only what resolvers send is understood: one question without compression (RFC 1035, section 4). Nothing has
+//! an IPv6 address, since none could be reached; to be told so at once spares clients the try.
 
-use std::{io, net::Ipv4Addr, time::Duration};
+use std::{io, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, UdpSocket},
+    sync::Semaphore,
     task::JoinSet,
     time::timeout,
 };
 
-use super::{GOOGLE, METADATA};
+use super::{
+    GOOGLE, METADATA,
+    outward::Outside,
+    resolver::{self, Servers, Transport},
+};
 
 /// Names that lead to Google's APIs, with all that ends in `.` and one of them.
 const ZONES: [&str; 7] = [
@@ -26,6 +32,12 @@ const ZONES: [&str; 7] = [
 ];
 /// How long an answer may be remembered, in seconds.
 const TTL: u32 = 300;
+/// The same for a name that a proxy resolves.
+const PLACEHOLDER_TTL: u32 = 60;
+/// Names that are nobody's to resolve but the network's own (RFC 6761 and 9476): they are not asked outside.
+const LOCAL: [&str; 4] = ["internal", "localhost", "local", "invalid"];
+/// Questions of one instance that are with the machine's resolvers at a time.
+const MAX_ASKED: usize = 64;
 /// The longest query that is read.
 const MAX_QUERY: usize = 1500;
 /// Connections at a time, and how long one may be silent.
@@ -35,6 +47,7 @@ const SILENCE: Duration = Duration::from_secs(5);
 const HEADER: usize = 12;
 const TYPE_A: u16 = 1;
 const TYPE_ANY: u16 = 255;
+const TYPE_AAAA: u16 = 28;
 const CLASS_IN: u16 = 1;
 const CLASS_ANY: u16 = 255;
 
@@ -43,33 +56,44 @@ const CLASS_ANY: u16 = 255;
 enum Code {
     Fine = 0,
     Malformed = 1,
+    ServerFailed = 2,
     NoSuchName = 3,
     NotImplemented = 4,
     Refused = 5,
 }
 
-/// Answers until it is dropped.
-pub(super) async fn serve(udp: Option<UdpSocket>, tcp: Option<TcpListener>) {
-    tokio::join!(serve_datagrams(udp), serve_streams(tcp));
+/// Answers until it is dropped. Names beyond Google's exist if there is an outside.
+pub(super) async fn serve(udp: Option<UdpSocket>, tcp: Option<TcpListener>, outside: Option<Arc<Outside>>) {
+    let names = Arc::new(Names { outside, asking: Semaphore::new(MAX_ASKED) });
+    tokio::join!(serve_datagrams(udp, names.clone()), serve_streams(tcp, names));
 }
 
-async fn serve_datagrams(socket: Option<UdpSocket>) {
-    let Some(socket) = socket else { return };
+async fn serve_datagrams(socket: Option<UdpSocket>, names: Arc<Names>) {
+    let Some(socket) = socket.map(Arc::new) else { return };
     let mut query = [0; MAX_QUERY];
+    let mut asked = JoinSet::new();
     // An error is about one datagram; a program that is gone does not want its answer.
     loop {
-        match socket.recv_from(&mut query).await {
-            Ok((length, from)) => {
-                if let Some(answer) = answer(&query[..length]) {
+        while asked.try_join_next().is_some() {}
+        let Ok((length, from)) = socket.recv_from(&mut query).await else {
+            tokio::task::yield_now().await;
+            continue;
+        };
+        match names.answer(&query[..length]) {
+            Answer::None => {}
+            Answer::Now(answer) => drop(socket.send_to(&answer, from).await),
+            Answer::Asked => {
+                let (query, socket, names) = (query[..length].to_vec(), socket.clone(), names.clone());
+                asked.spawn(async move {
+                    let answer = names.ask(&query, Transport::Datagram).await;
                     let _ = socket.send_to(&answer, from).await;
-                }
+                });
             }
-            Err(_) => tokio::task::yield_now().await,
         }
     }
 }
 
-async fn serve_streams(listener: Option<TcpListener>) {
+async fn serve_streams(listener: Option<TcpListener>, names: Arc<Names>) {
     let Some(listener) = listener else { return };
     let mut connections = JoinSet::new();
     loop {
@@ -78,7 +102,7 @@ async fn serve_streams(listener: Option<TcpListener>) {
         }
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
-            Ok((stream, _)) => drop(connections.spawn(converse(stream))),
+            Ok((stream, _)) => drop(connections.spawn(converse(stream, names.clone()))),
             // Out of descriptors, most likely.
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
@@ -86,33 +110,88 @@ async fn serve_streams(listener: Option<TcpListener>) {
 }
 
 /// Queries over a stream: each is preceded by its length.
-async fn converse(mut stream: TcpStream) -> io::Result<()> {
+async fn converse(mut stream: TcpStream, names: Arc<Names>) -> io::Result<()> {
     let mut query = [0; MAX_QUERY];
     loop {
         let length = usize::from(timeout(SILENCE, stream.read_u16()).await??);
         let Some(query) = query.get_mut(..length) else { return Ok(()) };
         timeout(SILENCE, stream.read_exact(query)).await??;
-        let Some(answer) = answer(query) else { return Ok(()) };
+        let answer = match names.answer(query) {
+            Answer::None => return Ok(()),
+            Answer::Now(answer) => answer,
+            Answer::Asked => names.ask(query, Transport::Stream).await,
+        };
         let length = u16::try_from(answer.len()).map_err(io::Error::other)?;
         timeout(SILENCE, stream.write_all(&[&length.to_be_bytes(), answer.as_slice()].concat())).await??;
     }
 }
 
-/// The answer to a query. None to what is no query at all.
-fn answer(query: &[u8]) -> Option<Vec<u8>> {
-    let header = query.get(..HEADER)?;
-    let is_answer = header[2] & 0x80 != 0;
-    if is_answer {
-        return None;
+/// What there is to say to a query.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    /// Nothing: it is no query at all.
+    None,
+    /// This.
+    Now(Vec<u8>),
+    /// What the machine's resolvers say.
+    Asked,
+}
+
+/// The names of one instance.
+struct Names {
+    outside: Option<Arc<Outside>>,
+    asking: Semaphore,
+}
+
+impl Names {
+    fn answer(&self, query: &[u8]) -> Answer {
+        let Some(header) = query.get(..HEADER) else { return Answer::None };
+        let is_answer = header[2] & 0x80 != 0;
+        if is_answer {
+            return Answer::None;
+        }
+        if header[2] & 0x78 != 0 {
+            return Answer::Now(reply(header, &[], Code::NotImplemented, None));
+        }
+        let Some(question) = Question::read(query) else {
+            return Answer::Now(reply(header, &[], Code::Malformed, None));
+        };
+        match question.decide() {
+            (Code::NoSuchName, None) => self.answer_foreign(header, &question),
+            (code, address) => Answer::Now(reply(header, question.bytes, code, address.map(lasting))),
+        }
     }
-    if header[2] & 0x78 != 0 {
-        return Some(reply(header, &[], Code::NotImplemented, None));
+
+    fn answer_foreign(&self, header: &[u8], question: &Question<'_>) -> Answer {
+        let now = |code, address| Answer::Now(reply(header, question.bytes, code, address));
+        let Some(outside) = self.outside.as_ref().filter(|_| question.is_of_the_world()) else {
+            return now(Code::NoSuchName, None);
+        };
+        match question.kind {
+            TYPE_AAAA => now(Code::Fine, None),
+            kind if outside.way.needs_name(&question.name) => {
+                let address =
+                    (kind == TYPE_A).then(|| (outside.placeholder(&question.name), PLACEHOLDER_TTL));
+                now(Code::Fine, address)
+            }
+            _ => Answer::Asked,
+        }
     }
-    let Some(question) = Question::read(query) else {
-        return Some(reply(header, &[], Code::Malformed, None));
-    };
-    let (code, address) = question.decide();
-    Some(reply(header, question.bytes, code, address))
+
+    /// What the machine's resolvers say to a query that was read before.
+    async fn ask(&self, query: &[u8], transport: Transport) -> Vec<u8> {
+        let failed = || {
+            let question = Question::read(query).map_or(&[][..], |question| question.bytes);
+            reply(&query[..HEADER], question, Code::ServerFailed, None)
+        };
+        let Ok(_permit) = self.asking.try_acquire() else { return failed() };
+        let servers = Servers::of_this_machine();
+        resolver::ask(query, transport, &servers).await.unwrap_or_else(failed)
+    }
+}
+
+fn lasting(address: Ipv4Addr) -> (Ipv4Addr, u32) {
+    (address, TTL)
 }
 
 /// What is asked.
@@ -148,6 +227,13 @@ impl<'a> Question<'a> {
         let fields = query.get(at..at + 4)?;
         let (kind, class) = (two(fields, 0), two(fields, 2));
         Some(Question { bytes: &query[HEADER..at + 4], name, kind, class })
+    }
+
+    /// Whether anyone outside could know of it: a name of several labels that are all a host's, and not of a network
+    /// like ours. A byte that no host name has stays in here.
+    fn is_of_the_world(&self) -> bool {
+        let last = self.name.rsplit('.').next().unwrap_or_default();
+        self.name.contains('.') && !self.name.contains('?') && !LOCAL.contains(&last)
     }
 
     fn decide(&self) -> (Code, Option<Ipv4Addr>) {
@@ -186,7 +272,8 @@ fn find(name: &str) -> Option<Ipv4Addr> {
     ZONES.iter().any(|zone| is_in(zone)).then_some(GOOGLE)
 }
 
-fn reply(header: &[u8], question: &[u8], code: Code, address: Option<Ipv4Addr>) -> Vec<u8> {
+/// An answer of ours, with an address and for how long it may be remembered.
+fn reply(header: &[u8], question: &[u8], code: Code, address: Option<(Ipv4Addr, u32)>) -> Vec<u8> {
     let mut reply = Vec::with_capacity(HEADER + question.len() + 16);
     reply.extend_from_slice(&header[..2]);
     // An answer with authority, recursion desired if it was; recursion available, for resolvers that insist.
@@ -194,11 +281,11 @@ fn reply(header: &[u8], question: &[u8], code: Code, address: Option<Ipv4Addr>) 
     let counts = [u16::from(!question.is_empty()), u16::from(address.is_some()), 0, 0];
     counts.iter().for_each(|count| reply.extend_from_slice(&count.to_be_bytes()));
     reply.extend_from_slice(question);
-    if let Some(address) = address {
+    if let Some((address, ttl)) = address {
         // The name is the question's, 12 bytes from the start.
         reply.extend_from_slice(&[0xc0, 12]);
         [TYPE_A, CLASS_IN].iter().for_each(|field| reply.extend_from_slice(&field.to_be_bytes()));
-        reply.extend_from_slice(&TTL.to_be_bytes());
+        reply.extend_from_slice(&ttl.to_be_bytes());
         reply.extend_from_slice(&[0, 4]);
         reply.extend_from_slice(&address.octets());
     }
@@ -207,11 +294,13 @@ fn reply(header: &[u8], question: &[u8], code: Code, address: Option<Ipv4Addr>) 
 
 #[cfg(test)]
 mod tests {
+    use kernel::BoxFuture;
     use proptest::prelude::*;
 
-    use super::*;
-
-    const TYPE_AAAA: u16 = 28;
+    use super::{
+        super::way::{Pipe, Target, Way},
+        *,
+    };
 
     fn query(name: &str, kind: u16) -> Vec<u8> {
         let mut query = vec![0xab, 0xcd, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
@@ -223,6 +312,53 @@ mod tests {
         query.extend_from_slice(&kind.to_be_bytes());
         query.extend_from_slice(&CLASS_IN.to_be_bytes());
         query
+    }
+
+    /// What is answered without asking anyone, in a world without an outside.
+    fn answer(query: &[u8]) -> Option<Vec<u8>> {
+        match within(None).answer(query) {
+            Answer::Now(answer) => Some(answer),
+            Answer::None => None,
+            Answer::Asked => panic!("nobody is there to ask"),
+        }
+    }
+
+    fn within(outside: Option<Outside>) -> Names {
+        Names { outside: outside.map(Arc::new), asking: Semaphore::new(MAX_ASKED) }
+    }
+
+    /// A proxy for one domain.
+    struct Proxy;
+
+    impl Way for Proxy {
+        fn needs_name(&self, host: &str) -> bool {
+            host.ends_with("example.org")
+        }
+
+        fn dial(&self, _: Target) -> BoxFuture<'static, io::Result<Box<dyn Pipe>>> {
+            Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+        }
+    }
+
+    #[test]
+    fn names_of_the_world_are_asked_of_others() {
+        let names = within(Some(Outside::new(Arc::new(Proxy), ([127, 0, 0, 1], 4560).into())));
+        let code = |name: &str, kind| match names.answer(&query(name, kind)) {
+            Answer::Now(answer) => Some((answer[3] & 0x0f, two(&answer, 6))),
+            Answer::Asked => None,
+            Answer::None => panic!("no query"),
+        };
+        const TYPE_TXT: u16 = 16;
+        assert_eq!(code("example.com", TYPE_A), None);
+        assert_eq!(code("example.com", TYPE_TXT), None);
+        assert_eq!(code("example.com", TYPE_AAAA), Some((0, 0)));
+        assert_eq!(code("gcr.io", TYPE_A), Some((0, 1)));
+        for name in ["db.google.internal", "db", "printer.local", "a.localhost", "a b.example", ""] {
+            assert_eq!(code(name, TYPE_A), Some((3, 0)), "{name}");
+        }
+        // What a proxy resolves has an address at once, and nothing else.
+        assert_eq!(code("www.example.org", TYPE_A), Some((0, 1)));
+        assert_eq!(code("www.example.org", TYPE_TXT), Some((0, 0)));
     }
 
     fn ask(name: &str, kind: u16) -> (u8, Option<Ipv4Addr>) {

@@ -161,7 +161,7 @@ pub(crate) async fn the_inside_of_an_instance_is_cloud_run_s(world: Arc<World>) 
     assert_eq!(ask("/ask/run.googleapis.com:80").await, "http of tide");
     assert_eq!(ask("/ask/tide-7.us-central1.run.localhost:4560").await, "local of tide");
     assert_eq!(ask("/names/secretmanager.googleapis.com").await, "199.36.153.8");
-    assert!(ask("/names/example.com").await.starts_with("error"));
+    assert!(ask("/names/example.internal").await.starts_with("error"));
     for path in
         ["/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/cert.pem", "/etc/pki/tls/certs/ca-bundle.crt"]
     {
@@ -171,18 +171,6 @@ pub(crate) async fn the_inside_of_an_instance_is_cloud_run_s(world: Arc<World>) 
     assert_eq!(ask("/env/SSL_CERT_FILE").await, "/etc/ssl/certs/ca-certificates.crt");
     assert_eq!(ask("/env/FROM_HAAR").await, "yes");
     assert_eq!(ask("/file/proc/sys/kernel/hostname").await.trim(), "localhost");
-}
-
-pub(crate) async fn a_container_may_have_the_port_of_the_metadata_server(world: Arc<World>) {
-    let mut tide = manifest("tide", "serve");
-    container(&mut tide).ports =
-        vec![knative::ContainerPort { container_port: Some(80), ..Default::default() }];
-    let tide = deploy(&world, tide).await;
-    assert_eq!(state(&tide, "Ready").0, "True", "{}", state(&tide, "Ready").1);
-    assert_eq!(world.get("tide", "/env/PORT").await, (200, "80".into()));
-    assert_eq!(world.get("tide", "/ask/run.googleapis.com:443").await, (200, "https of tide".into()));
-    let lines = world.log.0.lock().unwrap();
-    assert!(lines.iter().any(|(_, _, line)| line.contains("Another port, such as 8080, avoids this.")));
 }
 
 pub(crate) async fn a_service_read_and_written_back_makes_no_revision(world: Arc<World>) {

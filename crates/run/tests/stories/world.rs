@@ -26,14 +26,17 @@ use kernel::{
 use prost::Message;
 use run::{
     Fleet, Ports, Run,
-    local::{LocalConfig, LocalRuntime},
+    local::{LocalConfig, LocalRuntime, way::Outbound},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 
-use crate::ports::{self, Desk, Notebook, Shelf};
+use crate::{
+    outside::Pilot,
+    ports::{self, Desk, Notebook, Shelf},
+};
 
 pub(crate) const BUNDLE: &str = "-- certificates --\n";
 const REGIONAL: &str = "us-central1-run.googleapis.com";
@@ -75,6 +78,7 @@ impl World {
             isolation,
             public_port: 4560,
             warm: 1,
+            outbound: Outbound::By(Arc::new(Pilot)),
         };
         let runtime = LocalRuntime::open(config, Arc::new(Desk), log.clone()).unwrap();
         match runtime.host().level {
@@ -134,6 +138,11 @@ impl World {
         let address = listener.local_addr().unwrap();
         tokio::spawn(listen(listener, ingress));
         *self.now.lock().unwrap() = Some(Engine { run, operations, fleet, address });
+    }
+
+    /// Whether instances have a way out.
+    pub(crate) fn is_wired(&self) -> bool {
+        self.runtime.host().redirection == sandbox::Redirection::Works
     }
 
     pub(crate) fn engine(&self) -> Engine {
