@@ -34,6 +34,9 @@ pub struct Up {
     /// Whether a project that nobody created exists on first use
     #[arg(long, value_enum, default_value_t = Projects::Open)]
     projects: Projects,
+    /// Whether instances reach other networks: the internet, and this machine's
+    #[arg(long, value_enum, default_value_t = Outbound::On)]
+    outbound: Outbound,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -42,6 +45,14 @@ pub enum Anonymous {
     Owner,
     /// Nobody: every call needs credentials
     Deny,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Outbound {
+    /// As this machine does, through its proxy if it has one
+    On,
+    /// Nothing but Google's services, from haar
+    Off,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -79,6 +90,7 @@ impl Up {
             anonymous_is_owner: matches!(self.anonymous, Anonymous::Owner),
             idle_after: Duration::from_secs(self.idle_after.into()),
             strict_projects: matches!(self.projects, Projects::Strict),
+            outbound: self.outbound,
             supervisor: supervised
                 .then(|| rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get())),
         };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use kernel::{BoxFuture, ports::Logs};
 use run::{
-    local::{LocalConfig, LocalRuntime},
+    local::{LocalConfig, LocalRuntime, way::Outbound},
     runtime::{Plan, Running, Runtime},
 };
 use tokio::sync::watch;
@@ -37,14 +37,15 @@ impl Instances {
         public_port: u16,
         workloads: Arc<Workloads>,
         logs: Arc<dyn Logs>,
+        outbound: Outbound,
     ) -> Self {
         let (found, receiver) = watch::channel(None);
         let data = data.clone();
         tokio::spawn(async move {
-            let opening =
-                tokio::task::spawn_blocking(move || open(&data, &authority, public_port, workloads, logs))
-                    .await;
-            let opened = opening.unwrap_or_else(|error| Err(error.to_string()));
+            let opening = tokio::task::spawn_blocking(move || {
+                open(&data, &authority, public_port, workloads, logs, outbound)
+            });
+            let opened = opening.await.unwrap_or_else(|error| Err(error.to_string()));
             if let Err(why) = &opened {
                 tracing::error!("no instances can be started: {why}");
             }
@@ -91,6 +92,7 @@ fn open(
     public_port: u16,
     workloads: Arc<Workloads>,
     logs: Arc<dyn Logs>,
+    outbound: Outbound,
 ) -> Result<Arc<LocalRuntime>, String> {
     let bundle = gateway::bundle(authority, &[]).map_err(|error| error.to_string())?;
     let java_options =
@@ -105,6 +107,7 @@ fn open(
         isolation: Default::default(),
         public_port,
         warm: WARM_INSTANCES,
+        outbound,
     };
     LocalRuntime::open(config, Arc::new(Doors(workloads)), logs).map_err(|error| error.to_string())
 }

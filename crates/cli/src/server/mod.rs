@@ -9,6 +9,7 @@ mod instances;
 pub mod listener;
 mod oauth;
 mod operations;
+mod way_out;
 mod workloads;
 
 use std::{
@@ -24,7 +25,7 @@ use ingress::Ingress;
 use kernel::{clock::Clock, operations::Operations, ports, store::Store};
 use logging::Logging;
 use projects::Projects;
-use run::{Fleet, Run};
+use run::{Fleet, Run, local::way::Outbound};
 use secrets::Secrets;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
@@ -36,9 +37,11 @@ use tracing_subscriber::{
 };
 
 use instances::Instances;
+use way_out::WayOut;
 use workloads::Workloads;
 
 use crate::{
+    commands::up,
     data::{DataDir, Running},
     report::{Doing, Result, Trouble},
 };
@@ -58,6 +61,8 @@ pub struct Settings {
     pub idle_after: Duration,
     /// Whether only projects that were created exist.
     pub strict_projects: bool,
+    /// Whether instances reach other networks.
+    pub outbound: up::Outbound,
     /// The process that restarts this one.
     pub supervisor: Option<i32>,
 }
@@ -98,7 +103,11 @@ async fn run(
     let address = socket.local_addr().doing("look at the listening socket")?;
     let running = describe(&settings, address)?;
     let ca = Ca::open(&settings.data.make("ca")?).doing("open the certificate authority")?;
-    let parts = Arc::new(Parts::open(&settings, &ca, address.port()).await?);
+    let outbound = match settings.outbound {
+        up::Outbound::On => Outbound::By(Arc::new(WayOut::new(upstream.clone(), address))),
+        up::Outbound::Off => Outbound::Off,
+    };
+    let parts = Arc::new(Parts::open(&settings, &ca, address.port(), outbound).await?);
     let gateway = join(&settings, &parts, &running, ca, upstream)?;
     parts.workloads.bind(gateway.clone());
     // Before the first connection is accepted: those that waited while haar was restarted find their service.
@@ -118,7 +127,7 @@ async fn run(
 
 impl Parts {
     /// Opens every product on one store.
-    async fn open(settings: &Settings, ca: &Ca, public_port: u16) -> Result<Parts> {
+    async fn open(settings: &Settings, ca: &Ca, public_port: u16, outbound: Outbound) -> Result<Parts> {
         let data = &settings.data;
         let clock = Clock::system();
         let store: Arc<dyn Store> = Arc::new(kernel::store::Embedded::open(data.path()).map_err(trouble)?);
@@ -136,8 +145,14 @@ impl Parts {
 
         let logging = Logging::open(&data.make("logs")?, clock.clone(), projects.clone()).map_err(trouble)?;
         let workloads = Arc::new(Workloads::default());
-        let instances =
-            Instances::prepare(data, ca.pem().to_owned(), public_port, workloads.clone(), logging.clone());
+        let instances = Instances::prepare(
+            data,
+            ca.pem().to_owned(),
+            public_port,
+            workloads.clone(),
+            logging.clone(),
+            outbound,
+        );
         let fleet = Fleet::new(Arc::new(instances.clone()));
         let registries = images::Registries::from_variables(|name| std::env::var(name).ok())
             .map_err(|why| Trouble::new(why).next("correct that variable, or unset it"))?;
