@@ -199,7 +199,8 @@ impl Run {
     /// Finds out whether a revision can serve, by having it do so.
     async fn prove(self: &Arc<Self>, revision: &Revision) -> Result<(), Failure> {
         let images = self.find_images(revision).await?;
-        self.check_secrets(revision).await?;
+        let template = revision.template.clone().unwrap_or_default();
+        self.check_secrets(&revision.project, &template).await?;
         self.pin(revision, &images).await?;
         let id = plan::revision_id(revision);
         self.fleet.prove(self, &id).await
@@ -214,12 +215,14 @@ impl Run {
         Ok(images)
     }
 
-    /// Asks for every secret as the revision's account, so that a missing role fails the deploy and not the first
-    /// request.
-    async fn check_secrets(&self, revision: &Revision) -> Result<(), Failure> {
-        let template = revision.template.clone().unwrap_or_default();
+    /// Asks for every secret as the account that instances run as, so that a missing role fails the deploy and not the
+    /// first request.
+    ///
+    /// # Errors
+    /// As Cloud Run words it.
+    pub(crate) async fn check_secrets(&self, project: &str, template: &Template) -> Result<(), Failure> {
         let read = async |wanted: &SecretVersion| {
-            plan::read_secret(self, &revision.project, &template.service_account, wanted).await
+            plan::read_secret(self, project, &template.service_account, wanted).await
         };
         for variable in template.containers.iter().flat_map(|container| &container.env) {
             if let Some(EnvSource::Secret(wanted)) = &variable.source {

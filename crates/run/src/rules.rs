@@ -5,6 +5,8 @@
 
 mod volumes;
 
+pub(crate) use volumes::complete as complete_volumes;
+
 use aws_lc_rs::rand;
 use kernel::{
     Error, Result,
@@ -97,7 +99,7 @@ pub(crate) fn complete(template: &mut Template, project_number: u64) {
     for container in &mut template.containers {
         complete_container(container, only);
     }
-    volumes::complete(template);
+    complete_volumes(template);
     if template.concurrency == 0 {
         let cpus = ingress_container(template).map_or(1, |container| cpu(&container.cpu).div_ceil(1000));
         template.concurrency = (DEFAULT_CONCURRENCY * cpus.max(1)).min(MAX_CONCURRENCY);
@@ -209,11 +211,11 @@ fn check_template(place: &Place, template: &Template, faults: &mut Faults) {
         );
     }
     check_containers(template, faults);
-    volumes::check(template, faults);
 }
 
 pub(crate) fn check_containers(template: &Template, faults: &mut Faults) {
     let path = "spec.template.spec.containers";
+    volumes::check(template, faults);
     match template.containers.as_slice() {
         [] => faults.add(path, "should have exactly 1 container"),
         [only] => check_container(path, only, faults),

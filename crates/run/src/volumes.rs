@@ -66,7 +66,7 @@ impl Volumes {
                     MountKind::Host(home)
                 }
                 Some(VolumeKind::Secret(secret)) => {
-                    let home = open.home(&memory_directory(&whose.ports.run_directory)?)?;
+                    let home = open.home_in_memory(&whose.ports.run_directory)?;
                     open.tasks.push(secrets::open(whose.clone(), &home, secret).await?);
                     MountKind::Host(home)
                 }
@@ -91,9 +91,20 @@ impl Volumes {
     fn home(&mut self, parent: &Path) -> io::Result<PathBuf> {
         let id = rules::instance_id().map_err(|error| io::Error::other(error.message().to_owned()))?;
         let home = parent.join(&id[..16]);
-        self.homes.push(home.clone());
         make_directory(&home, 0o755)?;
+        self.homes.push(home.clone());
         Ok(home)
+    }
+
+    /// The same in memory.
+    fn home_in_memory(&mut self, run_directory: &Path) -> io::Result<PathBuf> {
+        match self.home(&memory_directory(run_directory)?) {
+            // Whose volumes were the last there has removed it in this very moment.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.home(&memory_directory(run_directory)?)
+            }
+            made => made,
+        }
     }
 }
 
@@ -103,6 +114,9 @@ impl Drop for Volumes {
         for home in &self.homes {
             // Whatever stays is swept at the next start.
             let _ = fs::remove_dir_all(home);
+            // What is not empty stays.
+            let shared = home.parent().filter(|parent| parent.starts_with(SHARED_MEMORY));
+            let _ = shared.map(fs::remove_dir);
         }
     }
 }
@@ -114,11 +128,10 @@ impl Drop for Volumes {
 pub(crate) fn sweep(run_directory: &Path) -> io::Result<()> {
     remove(run_directory)?;
     DirBuilder::new().recursive(true).mode(0o700).create(run_directory)?;
-    let memory = memory_directory(run_directory)?;
-    if memory != run_directory {
-        remove(&memory)?;
+    match memory_directory(run_directory)? {
+        memory if memory == run_directory => Ok(()),
+        memory => remove(&memory),
     }
-    Ok(())
 }
 
 fn remove(directory: &Path) -> io::Result<()> {

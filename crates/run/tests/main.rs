@@ -76,6 +76,7 @@ const STORIES: &[Story] = stories![
     volumes::databases_are_asked_for_in_either_form,
     volumes::secrets_are_files_and_follow_their_versions,
     volumes::memory_is_a_volume_within_its_limit,
+    volumes::a_task_finds_its_volumes,
     volumes::what_cannot_be_mounted_is_refused,
     endings::a_later_change_overtakes_an_earlier_one,
     endings::a_deletion_waits_for_nobody,
@@ -93,6 +94,8 @@ const STORIES: &[Story] = stories![
     jobs::what_is_not_there_is_said,
     jobs::a_job_goes_with_all_it_has,
     jobs::a_restart_interrupts_an_attempt_and_no_more,
+    jobs::gcloud_speaks_of_jobs_in_another_form,
+    jobs::a_change_can_ask_for_an_execution,
 ];
 
 fn main() {

@@ -18,7 +18,7 @@ const MAX_CONNECTION: usize = 97;
 
 /// Brings volumes and mounts into one order, whichever form they were asked for in. Sockets of databases are mounted
 /// whether or not that is asked for: the Knative form has no words for it.
-pub(super) fn complete(template: &mut Template) {
+pub(crate) fn complete(template: &mut Template) {
     let is_databases = |volume: &Volume| volume.name == CLOUD_SQL_VOLUME;
     template.volumes.sort_by_key(is_databases);
     let has_databases = template.volumes.iter().any(is_databases);

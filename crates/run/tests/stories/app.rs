@@ -24,6 +24,10 @@ pub(crate) fn run(words: &[String]) -> ! {
             std::process::exit(3)
         }
         Some("tell") => tell(),
+        Some("look") => {
+            words[1..].iter().for_each(|path| println!("{}", look(path).unwrap()));
+            std::process::exit(0)
+        }
         Some("nap") => {
             println!("nap {} of {}", variable("CLOUD_RUN_TASK_INDEX"), variable("CLOUD_RUN_TASK_COUNT"));
             std::thread::sleep(Duration::from_millis(200));

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use apis::google::cloud::run::v2::{self, volume::VolumeType};
 use kernel::Code;
 
-use crate::{knative, v2 as second, world::World};
+use crate::{jobs, knative, v2 as second, world::World};
 
 const CONNECTION: &str = "demo:us-central1:tide";
 const SOCKET: &str = "/dial/cloudsql/demo:us-central1:tide/.s.PGSQL.5432";
@@ -187,6 +187,32 @@ pub(crate) async fn memory_is_a_volume_within_its_limit(world: Arc<World>) {
     assert_eq!(world.get("tide", "/fill/half/file").await.1, "256");
     let read = second::read(&world, "tide").await.unwrap().template.unwrap();
     assert_eq!(read.volumes[0].volume_type, Some(memory("8Mi")));
+}
+
+pub(crate) async fn a_task_finds_its_volumes(world: Arc<World>) {
+    let _server = world.databases.serve("tide:");
+    *world.others.turning.lock().unwrap() = Some("ebb".into());
+    let mut job = jobs::job("serve");
+    let task = job.template.as_mut().unwrap().template.as_mut().unwrap();
+    task.volumes = vec![volume("keys", secret("turning", "key", 0)), databases(&[CONNECTION])];
+    task.containers[0].volume_mounts = vec![mount("keys", "/keys")];
+    task.containers[0].args = vec!["look".into(), SOCKET.into(), "/file/keys/key".into()];
+    jobs::create(&world, "tide", job).await.unwrap();
+    let (operation, _) = jobs::begin(&world, "tide", None).await;
+    jobs::end::<v2::Execution>(&world, &operation).await.unwrap();
+    assert_eq!((logged(&world, "tide:ping"), logged(&world, "ebb")), (1, 1));
+    assert_eq!(world.volumes(), 0, "nothing is left of its volumes");
+
+    let mut wrong = jobs::job("serve");
+    wrong.template.as_mut().unwrap().template.as_mut().unwrap().volumes = vec![databases(&["nowhere"])];
+    let request = v2::CreateJobRequest {
+        parent: second::PARENT.into(),
+        job_id: "wrong".into(),
+        job: Some(wrong),
+        ..Default::default()
+    };
+    let error = world.call(v2::jobs::CREATE_JOB, request).await.unwrap_err();
+    assert!(error.message().contains("Invalid cloud sql instance names: ['nowhere']"), "{}", error.message());
 }
 
 pub(crate) async fn what_cannot_be_mounted_is_refused(world: Arc<World>) {
