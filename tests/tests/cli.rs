@@ -1,6 +1,10 @@
 //! The commands of `haar` itself.
 
-use std::{net::TcpListener, path::Path};
+use std::{
+    io::Write,
+    net::{TcpListener, TcpStream},
+    path::Path,
+};
 
 use serde_json::json;
 use tests::{Haar, PROJECT};
@@ -39,6 +43,90 @@ fn a_taken_port_names_its_holder() {
         .fails_saying("is taken by")
         .fails_saying(&format!("pid {}", std::process::id()))
         .fails_saying("--listen");
+}
+
+#[test]
+fn haar_alone_says_what_it_can_do() {
+    let haar = Haar::start();
+    haar.cli(&[]).fails_saying("Usage: haar");
+}
+
+#[test]
+fn a_data_directory_is_closed_to_others_and_never_somebody_elses() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut haar = Haar::start();
+    haar.cli(&["down"]).succeeds();
+    std::fs::set_permissions(haar.data(), std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+    haar.up(&[]);
+    assert_eq!(haar.data().metadata().expect("it is there").permissions().mode() & 0o777, 0o700);
+
+    let stranger = tempfile::tempdir().expect("a directory");
+    std::fs::write(stranger.path().join("thesis.txt"), "precious").expect("a file");
+    let path = stranger.path().to_string_lossy().into_owned();
+    haar.cli(&["--data", &path, "up", "--listen", ":0"]).fails_saying("holds something else");
+}
+
+#[test]
+fn what_cannot_change_is_not_tried_again() {
+    let haar = Haar::start();
+    haar.cli(&["down"]).succeeds();
+    std::fs::write(haar.data().join("FORMAT"), "version 999\noldest-reader 999\n").expect("a file");
+    std::fs::remove_file(haar.data().join("haar.log")).expect("a log");
+    haar.cli(&["up", "--detach", "--listen", ":0"]).fails_saying("newer haar");
+    let log = std::fs::read_to_string(haar.data().join("haar.log")).expect("a log");
+    assert_eq!(log.matches("haar:").count(), 1, "{log}");
+}
+
+/// The plain port without credentials, as a user of this machine.
+fn nobody_asks(haar: &Haar, user: &str) -> tests::Ran {
+    let url = format!("http://{}/v1/projects/{PROJECT}/secrets", haar.listen());
+    let mut command = std::process::Command::new("setpriv");
+    command.args(["--reuid", user, "--clear-groups", "curl", "-sS", "--noproxy", "*", &url]);
+    command.args(["-H", "Host: localhost"]).current_dir("/");
+    tests::run(command)
+}
+
+#[test]
+fn another_user_of_the_machine_is_not_the_owner() {
+    if !tests::have("setpriv") || !tests::have("curl") {
+        return;
+    }
+    let haar = Haar::start();
+    let mine = nobody_asks(&haar, "0");
+    if mine.code != 0 {
+        return tests::skipped("root");
+    }
+    assert_eq!(mine.stdout.trim(), "{}");
+    let theirs = nobody_asks(&haar, "65534").stdout;
+    assert!(theirs.contains("UNAUTHENTICATED") && theirs.contains("from user 65534"), "{theirs}");
+}
+
+#[test]
+fn another_machine_is_nobody_without_credentials() {
+    let Some(address) = address_of_this_machine() else { return tests::skipped("a network") };
+    let mut haar = Haar::start();
+    haar.cli(&["down"]).succeeds();
+    let up = haar.cli(&["up", "--detach", "--listen", "0.0.0.0:0"]).succeeds();
+    assert!(up.stderr.contains("other machines"), "no warning: {up:?}");
+    let listen = haar.status()["listen"].as_str().expect("an address").to_owned();
+    let port = listen.rsplit(':').next().expect("a port");
+    let answer = |address: &str| {
+        let mut stream = TcpStream::connect(format!("{address}:{port}")).expect("a connection");
+        let host = "Host: localhost\r\nConnection: close";
+        write!(stream, "GET /v1/projects/{PROJECT}/secrets HTTP/1.1\r\n{host}\r\n\r\n").expect("a request");
+        std::io::read_to_string(stream).expect("an answer")
+    };
+    assert!(answer("127.0.0.1").starts_with("HTTP/1.1 200"), "{}", answer("127.0.0.1"));
+    assert!(answer(&address).starts_with("HTTP/1.1 401"), "{}", answer(&address));
+    haar.cli(&["down"]).succeeds();
+    haar.up(&[]);
+}
+
+/// An address that other machines would use; nothing is sent to find it.
+fn address_of_this_machine() -> Option<String> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_loopback()).map(|ip| ip.to_string())
 }
 
 #[test]
@@ -85,6 +173,8 @@ fn exec_hands_on_exit_code_and_environment() {
     assert_eq!(haar.exec(&["sh", "-c", "exit 7"]).code, 7);
     let printed = haar.exec(&["sh", "-c", "echo $GOOGLE_CLOUD_PROJECT $https_proxy"]).succeeds().stdout;
     assert_eq!(printed.trim(), format!("{PROJECT} http://{}", haar.listen()));
+    let account = haar.exec_as("ada@example.com", &["sh", "-c", "echo $CLOUDSDK_CORE_ACCOUNT"]).succeeds();
+    assert_eq!(account.stdout.trim(), "ada@example.com", "gcloud says who it is");
     haar.exec(&["no-such-program"]).fails_saying("there is no command 'no-such-program'");
 }
 

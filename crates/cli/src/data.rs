@@ -2,14 +2,18 @@
 
 use std::{
     ffi::CStr,
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::Write,
     net::SocketAddr,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    },
     path::{Path, PathBuf},
 };
 
-use rustix::process::{Pid, geteuid, test_kill_process};
+use aws_lc_rs::digest::{SHA256, digest};
+use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
 use crate::report::{Doing, Result, Trouble};
@@ -54,6 +58,37 @@ impl DataDir {
     /// A path inside it.
     pub fn join(&self, part: &str) -> PathBuf {
         self.0.join(part)
+    }
+
+    /// A short name for it, the same for every haar that is ever started on it: what control groups and the run
+    /// directory carry, so that several haars run side by side.
+    pub fn id(&self) -> String {
+        let path = fs::canonicalize(&self.0).unwrap_or_else(|_| self.0.clone());
+        let digest = digest(&SHA256, path.as_os_str().as_bytes());
+        digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Makes sure that what is there is haar's, or nothing, and closed to other users.
+    ///
+    /// # Errors
+    /// When it holds something else: what a mistyped `--data` names shall not be closed, nor filled.
+    pub fn tighten(&self) -> Result<()> {
+        let shown = self.0.display();
+        let mode = match fs::metadata(&self.0) {
+            Ok(found) => found.mode(),
+            Err(_) => return Ok(()),
+        };
+        let is_empty = fs::read_dir(&self.0).doing(format_args!("read {shown}"))?.next().is_none();
+        if !is_empty && !OURS.iter().any(|part| self.join(part).exists()) {
+            return Err(Trouble::new(format!("{shown} holds something else than haar's data"))
+                .next("name a new or an empty directory with --data DIR"));
+        }
+        // PostgreSQL that haar installed for another user than its own is reached by that user's group.
+        match mode & 0o067 {
+            0 => Ok(()),
+            _ => fs::set_permissions(&self.0, Permissions::from_mode(0o700))
+                .doing(format_args!("close {shown} to other users")),
+        }
     }
 
     /// Makes it, and a directory inside it, private to this user.
@@ -122,13 +157,35 @@ fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
     file.sync_all()
 }
 
+/// What only a data directory of haar has, from the first command that used it.
+const OURS: [&str; 6] = ["FORMAT", "store.redb", "images", "postgres", "ca", "haar.log"];
+
 /// What a haar calls its process.
 pub const PROCESS_NAME: &CStr = c"haar";
 
-/// Whether a process is there and is a haar: pids are used again, so the name is looked at too.
+/// Whether a process runs and is a haar: pids are used again, so the name is looked at too. One that has ended counts
+/// no more, though its parent may not have looked at it yet.
 pub fn is_haar(pid: i32) -> bool {
-    let alive = Pid::from_raw(pid).is_some_and(|pid| test_kill_process(pid).is_ok());
-    alive
-        && fs::read_to_string(format!("/proc/{pid}/comm"))
-            .is_ok_and(|name| name.trim_end().as_bytes() == PROCESS_NAME.to_bytes())
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    names_haar(&stat)
+}
+
+/// Reads `PID (NAME) STATE …` (proc_pid_stat(5)); the name may hold anything.
+fn names_haar(stat: &str) -> bool {
+    let name = stat.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')'));
+    name.is_some_and(|(name, rest)| {
+        name.as_bytes() == PROCESS_NAME.to_bytes() && !rest.trim_start().starts_with(['Z', 'X'])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_haar_is_known_by_its_name_while_it_runs() {
+        assert!(names_haar("42 (haar) S 1 42 42 0"));
+        assert!(!names_haar("42 (haar) Z 1 42 42 0"), "it has ended");
+        assert!(!names_haar("42 (haar) x) S 1") && !names_haar("42 (cat) S 1") && !names_haar(""));
+    }
 }

@@ -31,7 +31,8 @@ const START_PATIENCE: Duration = Duration::from_secs(30);
 /// cannot live does not take the machine with it.
 const SHORT_LIFE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_secs(1);
-/// After this many failed starts in a row the supervisor gives up.
+/// After this many failed starts in a row the supervisor gives up. A first start that ends with an exit code, not by a
+/// signal, is not tried again at all.
 const MAX_FAILED_STARTS: u32 = 5;
 
 /// What this process was started as.
@@ -92,7 +93,7 @@ pub fn supervise(data: &DataDir) -> Result<ExitCode> {
 
 async fn watch_over(data: &DataDir, listener: TcpListener) -> Result<ExitCode> {
     let mut terminated = signal(SignalKind::terminate()).doing("wait for signals")?;
-    let mut failed_starts = 0;
+    let (mut failed_starts, mut has_served) = (0, false);
     loop {
         let began = Instant::now();
         let socket = listener.try_clone().doing("keep the listening socket")?;
@@ -109,6 +110,11 @@ async fn watch_over(data: &DataDir, listener: TcpListener) -> Result<ExitCode> {
         }
         // A haar that had said who it is was serving, however short its life.
         let was_serving = data.described().is_some_and(|running| Some(running.pid as u32) == pid);
+        has_served |= was_serving;
+        if !has_served && status.code().is_some() {
+            // It said why it cannot start, and will say the same again.
+            return Ok(ExitCode::FAILURE);
+        }
         failed_starts = if was_serving { 0 } else { failed_starts + 1 };
         if failed_starts == MAX_FAILED_STARTS {
             return Err(Trouble::new(format!(

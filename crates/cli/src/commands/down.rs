@@ -15,25 +15,44 @@ use crate::{
 #[derive(Args)]
 pub struct Down {}
 
-/// Longer than the 10 s that instances get to stop.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than the 10 s that instances get to stop, and the 30 s that databases get after them.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Down {
     pub fn run(self, data: &DataDir) -> Result<ExitCode> {
-        let running = data.require_running()?;
+        let Some(running) = data.running() else { return Self::stop_databases(data) };
         let first = running.supervisor.filter(|pid| is_haar(*pid)).unwrap_or(running.pid);
         signal(first, Signal::TERM)?;
         let deadline = Instant::now() + PATIENCE;
         while is_haar(running.pid) || is_haar(first) {
             if Instant::now() > deadline {
-                return Err(Trouble::new(format!("haar (pid {}) has not stopped within 20 s", running.pid))
+                return Err(Trouble::new(format!("haar (pid {}) has not stopped within 60 s", running.pid))
                     .next(format!("end it with: kill -9 {}", running.pid)));
             }
             std::thread::sleep(Duration::from_millis(10));
         }
+        // Those of a haar that could not stop them any more.
+        left_databases(data)?;
         eprintln!("haar is down; its state stays in {}", data.path().display());
         Ok(ExitCode::SUCCESS)
     }
+
+    /// Databases outlive a haar that was killed; they are stopped all the same.
+    fn stop_databases(data: &DataDir) -> Result<ExitCode> {
+        match left_databases(data)? {
+            0 => data.require_running().map(|_| ExitCode::SUCCESS),
+            count => {
+                eprintln!("haar was down already; stopped {count} of its databases");
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    }
+}
+
+/// Stops the databases that a killed haar has left, and tells how many there were.
+pub fn left_databases(data: &DataDir) -> Result<usize> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().doing("start")?;
+    Ok(runtime.block_on(sql::stop_left_behind(&data.join("sql"))))
 }
 
 fn signal(pid: i32, signal: Signal) -> Result<()> {

@@ -7,6 +7,7 @@ use std::{
 use clap::Args;
 
 use crate::{
+    commands::down::left_databases,
     data::DataDir,
     report::{Doing, Result, Trouble},
 };
@@ -42,6 +43,7 @@ impl Reset {
                 Trouble::new("nothing was deleted").next("to delete without a question: haar reset --yes")
             );
         }
+        left_databases(data)?;
         fs::remove_dir_all(data.path()).doing(format_args!("delete {}", data.path().display()))?;
         eprintln!("deleted {}", data.path().display());
         Ok(ExitCode::SUCCESS)

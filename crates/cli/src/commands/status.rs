@@ -34,6 +34,23 @@ fn for_people(status: &Value) -> String {
     for key in ["project", "data", "level"] {
         let _ = writeln!(shown, "  {key:7}  {}", text(key));
     }
+    shown.push_str(&services(status));
+    shown.push_str(&databases(status));
+    shown
+}
+
+fn databases(status: &Value) -> String {
+    let mut shown = String::new();
+    for database in status["databases"].as_array().into_iter().flatten() {
+        let text = |key: &str| database[key].as_str().unwrap_or_default();
+        let _ = writeln!(shown, "  {}  {}  {}", text("connection_name"), text("version"), text("state"));
+    }
+    shown
+}
+
+/// The services; below one whose newest revision does not serve, why.
+fn services(status: &Value) -> String {
+    let mut shown = String::new();
     let services = status["services"].as_array().map(Vec::as_slice).unwrap_or_default();
     if services.is_empty() {
         shown.push_str("  no services yet\n");
@@ -46,6 +63,9 @@ fn for_people(status: &Value) -> String {
             count => format!("{} instances", count.unwrap_or(0)),
         };
         let _ = writeln!(shown, "  {:width$}  {instances}  {}", text("name"), text("url"));
+        if let Some(why) = service["failure"].as_str() {
+            let _ = writeln!(shown, "  {:width$}  failed: {}", "", why.trim_end().replace('\n', "\n    "));
+        }
     }
     shown
 }

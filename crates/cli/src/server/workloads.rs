@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    io,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
 };
@@ -16,6 +17,7 @@ use hyper::body::Incoming;
 use iam::Iam;
 use kernel::{BoxFuture, ports::Project};
 use run::local::{Inside, InsideSockets, Workload};
+use tokio::net::TcpListener;
 
 /// Instances that run, by id.
 #[derive(Default)]
@@ -29,6 +31,20 @@ impl Workloads {
     pub fn bind(&self, gateway: Gateway) {
         // Bound once: there is one gateway in a process.
         let _ = self.gateway.set(gateway);
+    }
+
+    /// Opens a socket of an instance. One that cannot be opened costs the instance what it would find there.
+    fn open(&self, socket: TcpListener, instance: &Arc<str>) -> Option<Opened> {
+        let opened = match (self.gateway.get(), socket.into_std()) {
+            (Some(gateway), Ok(socket)) => {
+                gateway.open(Listener::workload(socket, Instance(instance.clone())))
+            }
+            (None, _) => Err(io::Error::other("the gateway is not there yet")),
+            (_, Err(error)) => Err(error),
+        };
+        opened
+            .inspect_err(|error| tracing::warn!("{instance} lacks the metadata server or APIs: {error}"))
+            .ok()
     }
 
     /// Who an instance is.
@@ -45,12 +61,8 @@ impl Inside for Doors {
         let id = workload.source.instance.clone();
         lock(&self.0.running).insert(id.clone(), describe(workload));
         let InsideSockets { metadata, https, http, local } = sockets;
-        let opened = [metadata, https, http, local].into_iter().flatten().filter_map(|socket| {
-            let opened = self.0.gateway.get().map(|gateway| {
-                gateway.open(Listener::workload(socket.into_std().ok()?, Instance(id.clone()))).ok()
-            });
-            opened.flatten()
-        });
+        let sockets = [metadata, https, http, local].into_iter().flatten();
+        let opened = sockets.filter_map(|socket| self.0.open(socket, &id));
         Box::new(Opening { _opened: opened.collect(), id: id.clone(), workloads: Arc::downgrade(&self.0) })
     }
 }
