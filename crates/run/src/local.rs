@@ -173,6 +173,11 @@ impl LocalRuntime {
         self.sandbox.host()
     }
 
+    /// What runs them: steps of builds are run by the same.
+    pub fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
+    }
+
     /// Prepares the first instances, so that the first start is as fast as those after it.
     ///
     /// # Errors

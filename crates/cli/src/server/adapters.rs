@@ -15,6 +15,8 @@ use kernel::{
 
 use logging::{Logging, RequestEntry};
 
+use super::builds::host_mount;
+
 /// The images on this machine, and those of registries that can be reached.
 pub struct LocalImages(pub images::Images);
 
@@ -33,11 +35,13 @@ fn plain_image(image: images::Image) -> Image {
         env: image.config.env,
         working_dir: image.config.working_dir,
         user: image.config.user,
-        ..Image::default()
+        mounts: image.mounts.into_iter().map(host_mount).collect(),
+        remarks: image.remarks,
     }
 }
 
-fn image_error(error: images::Error) -> Error {
+/// An error of images as other products have it.
+pub fn image_error(error: images::Error) -> Error {
     match error {
         images::Error::NotFound(_) => Error::not_found(error.to_string()),
         images::Error::Unreachable(..) => {
@@ -45,6 +49,7 @@ fn image_error(error: images::Error) -> Error {
             Error::not_found(error.to_string())
         }
         images::Error::Io(..) => Error::internal(error),
+        images::Error::Unfit(_) => Error::new(kernel::Code::FailedPrecondition, error.to_string()),
         _ => Error::invalid(error.to_string()),
     }
 }

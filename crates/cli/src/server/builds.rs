@@ -75,7 +75,12 @@ pub async fn serve(parts: Arc<Parts>, request: Request<Incoming>) -> Response<Bo
 async fn build(parts: &Parts, order: &Order, body: Incoming, lines: mpsc::UnboundedSender<Bytes>) -> Value {
     let sandbox = match parts.instances.sandbox().await {
         Ok(sandbox) => sandbox,
-        Err(why) => return failed(&Failure { error: format!("no build is possible here: {why}"), ..Failure::default() }),
+        Err(why) => {
+            return failed(&Failure {
+                error: format!("no build is possible here: {why}"),
+                ..Failure::default()
+            });
+        }
     };
     let told = move |event: Event| tell(&lines, &json!(event));
     match parts.builds.build(&sandbox, order, Feed::of(body), told).await {
@@ -153,7 +158,8 @@ impl Feed {
         let (sender, pieces) = mpsc::channel(WAITING);
         tokio::spawn(async move {
             while let Some(frame) = body.frame().await {
-                let piece = frame.map_err(io::Error::other).map(|frame| frame.into_data().unwrap_or_default());
+                let piece =
+                    frame.map_err(io::Error::other).map(|frame| frame.into_data().unwrap_or_default());
                 if sender.send(piece).await.is_err() {
                     return;
                 }
@@ -230,7 +236,13 @@ mod tests {
     fn what_is_built_has_to_be_named() {
         let found = order("region=us-central1&name=my-app&project=p1").unwrap();
         assert_eq!((&*found.name, &*found.project, &*found.region), ("my-app", "p1", "us-central1"));
-        for bad in ["", "name=a&project=p", "name=A&project=p&region=r", "name=a/../b&project=p&region=r", "name=a-&project=p&region=r"] {
+        for bad in [
+            "",
+            "name=a&project=p",
+            "name=A&project=p&region=r",
+            "name=a/../b&project=p&region=r",
+            "name=a-&project=p&region=r",
+        ] {
             assert!(order(bad).is_err(), "{bad}");
         }
     }

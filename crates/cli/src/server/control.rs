@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use kernel::BoxFuture;
 use serde_json::{Value, json};
 
-use super::Parts;
+use super::{Parts, builds};
 use crate::report::{Result, Trouble};
 
 /// The largest body that a command sends.
@@ -54,6 +54,9 @@ impl Site for Control {
         }
         let (parts, about) = (self.parts.clone(), self.about.clone());
         Box::pin(async move {
+            if request.method() == Method::POST && request.uri().path() == "/_haar/builds" {
+                return builds::serve(parts, request).await;
+            }
             let outcome = match (request.method().clone(), request.uri().path()) {
                 (Method::GET, "/_haar/status") => Ok(status(&parts, about).await),
                 (Method::POST, "/_haar/credentials") => credentials(&parts, request).await,

@@ -70,6 +70,11 @@ impl Instances {
         }
     }
 
+    /// What runs the steps of builds.
+    pub async fn sandbox(&self) -> Result<sandbox::Sandbox, String> {
+        Ok(self.found().await?.sandbox().clone())
+    }
+
     async fn found(&self) -> Result<Arc<LocalRuntime>, String> {
         let mut receiver = self.0.clone();
         match receiver.wait_for(Option::is_some).await.map(|found| found.clone()) {

@@ -4,6 +4,7 @@
 //! projects, identity, the products, the gateway. Settings are settled before anything is opened.
 
 mod adapters;
+mod builds;
 mod control;
 mod instances;
 pub mod listener;
@@ -79,6 +80,7 @@ pub struct Parts {
     workloads: Arc<Workloads>,
     operations: Operations,
     instances: Instances,
+    builds: build::Builds,
 }
 
 /// Serves until told to stop. `ready` is called when the first call would be answered.
@@ -158,6 +160,8 @@ impl Parts {
             .map_err(|why| Trouble::new(why).next("correct that variable, or unset it"))?;
         let images = images::Images::open_with(&data.make("images")?, registries)
             .map_err(|error| Trouble::new(error.to_string()))?;
+        let builds = build::Builds::open(&data.make("builds")?, Arc::new(builds::Maker(images.clone())))
+            .doing("open the directory of builds")?;
         let ports = run::Ports {
             store,
             clock: clock.clone(),
@@ -175,7 +179,19 @@ impl Parts {
         let requests = Arc::new(adapters::Requests(logging.clone()));
         let callers = Arc::new(adapters::Callers { identity: iam.clone(), authority: iam.clone() });
         let ingress = Ingress::new(ingress::Config::default(), fleet.clone(), requests, callers, clock);
-        Ok(Parts { iam, projects, secrets, logging, run, fleet, ingress, workloads, operations, instances })
+        Ok(Parts {
+            iam,
+            projects,
+            secrets,
+            logging,
+            run,
+            fleet,
+            ingress,
+            workloads,
+            operations,
+            instances,
+            builds,
+        })
     }
 
     /// What `haar status` lists.
