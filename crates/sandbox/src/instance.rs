@@ -180,7 +180,7 @@ async fn receive_listeners(shared: &Shared, list: &[Listen]) -> Result<Vec<(List
     }
 }
 
-fn listener(listen: &Listen, fd: OwnedFd) -> io::Result<Listener> {
+pub(crate) fn listener(listen: &Listen, fd: OwnedFd) -> io::Result<Listener> {
     match listen.protocol {
         Protocol::Tcp => Ok(Listener::Tcp(TcpListener::from_std(fd.into())?)),
         Protocol::Udp => Ok(Listener::Udp(UdpSocket::from_std(fd.into())?)),

@@ -24,6 +24,7 @@
 //! not pull or unpack images, and it knows no network but an instance's own: sockets go in and out as descriptors
 //! ([`Instance::connect`], [`wiring`]), and who takes a connection out to the world is its user.
 
+pub mod capture;
 mod cgroup;
 mod error;
 pub mod helper;

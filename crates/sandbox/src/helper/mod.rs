@@ -14,6 +14,7 @@
 //! Whoever's parent dies finds its socket closed, and ends. That is told by the kernel for every way to die and does
 //! not depend, as the parent-death signal does, on which thread forked.
 
+mod capture;
 mod confine;
 mod init;
 mod keeper;
@@ -47,7 +48,12 @@ const LAST_WAIT: Duration = Duration::from_secs(5);
 /// Becomes a helper if this process was executed as one, and then never returns. To be called first in `main`, before
 /// any thread is started.
 pub fn entry() {
-    if std::env::args_os().next().as_deref() == Some(OsStr::new(NAME)) {
+    let mut arguments = std::env::args_os();
+    let name = arguments.next();
+    if name.as_deref() == Some(OsStr::new(crate::capture::NAME)) {
+        sys::exit_now(capture::run(arguments));
+    }
+    if name.as_deref() == Some(OsStr::new(NAME)) {
         let code = zygote().map_or_else(
             |error| {
                 eprintln!("{NAME}: {error}");
