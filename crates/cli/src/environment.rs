@@ -50,6 +50,11 @@ impl Environment {
         Ok(Environment { set })
     }
 
+    /// The file of certificates that the variables name.
+    pub fn bundle(&self) -> &str {
+        self.set.get(BUNDLES[0]).map_or("", String::as_str)
+    }
+
     /// Gives it to a command.
     pub fn apply(&self, command: &mut Command) {
         command.envs(&self.set);

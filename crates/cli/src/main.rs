@@ -8,6 +8,7 @@
 #![allow(unreachable_pub)]
 
 mod args;
+mod capture;
 mod client;
 mod commands;
 mod data;

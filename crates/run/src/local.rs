@@ -12,6 +12,7 @@
 //!   finds it taken, because both share a loopback. Such an instance gets its port, and nothing of ours there; its log
 //!   says so.
 
+pub mod captured;
 mod dns;
 mod output;
 mod outward;

@@ -7,6 +7,7 @@ use std::{
 use clap::Args;
 
 use crate::{
+    capture,
     data::DataDir,
     environment::Environment,
     report::{Result, Trouble},
@@ -18,6 +19,10 @@ pub struct Exec {
     /// Act as this user or service account instead of the owner
     #[arg(long = "as", value_name = "EMAIL")]
     principal: Option<String>,
+    /// In a network of its own, for programs that heed no proxy (aiohttp, Node's fetch, wget); localhost is another one
+    /// in there
+    #[arg(long)]
+    capture: bool,
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -26,6 +31,9 @@ pub struct Exec {
 impl Exec {
     pub fn run(self, data: &DataDir) -> Result<ExitCode> {
         let environment = Environment::prepare(data, self.principal.as_deref())?;
+        if self.capture {
+            return capture::run(data, &environment, &self.command);
+        }
         let (program, arguments) =
             self.command.split_first().unwrap_or_else(|| unreachable!("clap asks for one"));
         let mut command = Command::new(program);
