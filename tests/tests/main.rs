@@ -2,16 +2,19 @@
 //!
 //! | module | what belongs there |
 //! | --- | --- |
+//! | `capture` | programs that heed no proxy, under `haar exec --capture` |
 //! | `cli` | the commands of `haar` itself, and what they say when something is wrong |
 //! | `gcloud` | gcloud, unmodified |
 //! | `languages` | Google's libraries in five languages: the same calls end the same |
 //! | `logs` | what services and clients write, and finding it |
 //! | `python` | Google's Python libraries, over gRPC and REST |
 //! | `run` | services: deployed, called, refused, killed |
+//! | `terraform` | Terraform with Google's own provider |
 //! | `bad_input` | what a careless or hostile client sends |
 //! | `survival` | kill -9 at any moment |
 
 mod bad_input;
+mod capture;
 mod cli;
 mod gcloud;
 mod languages;
@@ -19,3 +22,4 @@ mod logs;
 mod python;
 mod run;
 mod survival;
+mod terraform;

@@ -67,12 +67,17 @@ const codes = {3: 'INVALID_ARGUMENT', 5: 'NOT_FOUND', 6: 'ALREADY_EXISTS', 7: 'P
   9: 'FAILED_PRECONDITION', 10: 'ABORTED', 12: 'UNIMPLEMENTED', 13: 'INTERNAL', 14: 'UNAVAILABLE', 16: 'UNAUTHENTICATED'};
 
 function failure(error) {
-  const rest = error.response?.data?.error;
+  const rest = error.response?.data?.error ?? asText(error.cause?.message);
   if (rest) return [rest.status, rest.message, line(rest.details ?? [])];
   if (!(error.code in codes)) throw error;
-  // Over gRPC the library unpacks the details; Over REST they stay as they came.
+  // Over gRPC the library unpacks the details.
   const details = (error.statusDetails ?? []).map(detail => typed(detail));
   return [codes[error.code], error.details ?? error.message, line(details)];
+}
+
+/// Over REST the gRPC libraries leave the answer as it came, as text in the cause of the error.
+function asText(text) {
+  return text?.startsWith('{') ? JSON.parse(text).error : undefined;
 }
 
 function typed(detail) {
