@@ -8,7 +8,7 @@ use crate::{commands, data::DataDir, report::Result};
 
 /// Google Cloud's serverless stack on your own machine.
 #[derive(Parser)]
-#[command(name = "haar", version, disable_help_subcommand = true, arg_required_else_help = true)]
+#[command(name = "haar", version, disable_help_subcommand = true)]
 pub struct Haar {
     /// Where state is kept [default: /var/lib/haar for root, $XDG_DATA_HOME/haar otherwise]
     #[arg(long, global = true, value_name = "DIR", env = "HAAR_DATA", hide_env_values = true)]
@@ -27,6 +27,7 @@ enum Command {
     Api(commands::api::Api),
     Images(commands::images::Images),
     Logs(commands::logs::Logs),
+    Sql(commands::sql::Sql),
     Reset(commands::reset::Reset),
 }
 
@@ -43,6 +44,7 @@ impl Haar {
             Command::Api(args) => args.run(&data),
             Command::Images(args) => args.run(&data),
             Command::Logs(args) => args.run(&data),
+            Command::Sql(args) => args.run(&data),
             Command::Reset(args) => args.run(&data),
         }
     }

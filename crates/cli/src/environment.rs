@@ -137,6 +137,8 @@ fn add_identity(
         ("GOOGLE_APPLICATION_CREDENTIALS", file.as_str()),
         ("CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE", file.as_str()),
         ("GOOGLE_CLOUD_PROJECT", running.project.as_str()),
+        // Without it, gcloud's errors say "authenticated as None".
+        ("CLOUDSDK_CORE_ACCOUNT", email),
         ("CLOUDSDK_CORE_PROJECT", running.project.as_str()),
         ("CLOUDSDK_CORE_DISABLE_PROMPTS", "1"),
     ] {

@@ -14,12 +14,13 @@ mod commands;
 mod data;
 mod environment;
 mod report;
+mod run_directory;
 mod server;
 mod supervisor;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 fn main() -> ExitCode {
     // Both take this process over if it was started for them: the helper that starts instances must have no threads.
@@ -32,6 +33,11 @@ fn main() -> ExitCode {
     kernel::mirror::prepare();
     // How a running haar is told from another process that got its pid, whatever its file is called.
     let _ = rustix::thread::set_name(data::PROCESS_NAME);
+    // Not left to clap, to which a variable such as HAAR_DATA is an argument too.
+    if std::env::args_os().len() < 2 {
+        eprint!("{}", args::Haar::command().render_help());
+        return ExitCode::from(2);
+    }
     match args::Haar::parse().run() {
         Ok(code) => code,
         Err(error) => {

@@ -35,6 +35,13 @@ pub fn make(data: &DataDir) -> Result<PathBuf> {
     made.doing("make a directory for sockets")
 }
 
+/// Removes what a haar that was killed has left of it. Nobody may be running.
+pub fn remove(data: &DataDir) {
+    for base in places() {
+        let _ = fs::remove_dir_all(base.join(data.id()));
+    }
+}
+
 /// Where it may be, the best place first.
 fn places() -> Vec<PathBuf> {
     let user = geteuid();

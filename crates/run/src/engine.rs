@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use crate::{
     fleet::Fleet,
     jobs::Jobs,
-    record::{Revision, Service},
+    record::{Revision, Service, State},
     volumes, words,
 };
 
@@ -112,6 +112,8 @@ pub struct ServiceStatus {
     pub revision: String,
     /// How many instances run.
     pub instances: usize,
+    /// Why it is not as asked for, in a sentence, if it failed to become so.
+    pub failure: Option<String>,
 }
 
 impl Run {
@@ -193,12 +195,14 @@ impl Run {
     }
 
     fn status_of(&self, service: &Service) -> ServiceStatus {
+        let failed = service.ready.as_ref().filter(|ready| ready.state() == State::False);
         ServiceStatus {
             name: service.name.clone(),
             region: service.region.clone(),
             url: self.url(service),
             revision: service.latest_ready.clone(),
             instances: self.fleet.count(&service.project, &service.region, &service.name),
+            failure: failed.map(|ready| ready.message.clone()),
         }
     }
 

@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::{
     data::{DataDir, is_haar},
     report::{Doing, Result, Trouble},
+    run_directory,
 };
 
 /// Stop haar, its services and their databases
@@ -52,7 +53,9 @@ impl Down {
 /// Stops the databases that a killed haar has left, and tells how many there were.
 pub fn left_databases(data: &DataDir) -> Result<usize> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().doing("start")?;
-    Ok(runtime.block_on(sql::stop_left_behind(&data.join("sql"))))
+    let count = runtime.block_on(sql::stop_left_behind(&data.join("sql")));
+    run_directory::remove(data);
+    Ok(count)
 }
 
 fn signal(pid: i32, signal: Signal) -> Result<()> {

@@ -7,5 +7,6 @@ pub mod exec;
 pub mod images;
 pub mod logs;
 pub mod reset;
+pub mod sql;
 pub mod status;
 pub mod up;

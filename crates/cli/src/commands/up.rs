@@ -1,5 +1,6 @@
 use std::{
     net::{SocketAddr, TcpListener},
+    path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
@@ -8,7 +9,7 @@ use clap::{Args, ValueEnum};
 
 use crate::{
     data::{DataDir, Running},
-    report::Result,
+    report::{Doing, Result},
     server::{self, Settings, listener},
     supervisor::{self, Role},
 };
@@ -37,6 +38,9 @@ pub struct Up {
     /// Whether instances reach other networks: the internet, and this machine's
     #[arg(long, value_enum, default_value_t = Outbound::On)]
     outbound: Outbound,
+    /// Where PostgreSQL is: the directory of its programs, or one above [default: looked for on this machine]
+    #[arg(long, value_name = "DIR")]
+    postgres_dir: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -70,6 +74,8 @@ impl Up {
             Role::Supervised => self.serve(data, supervisor::inherited_listener()?),
             Role::Foreground => {
                 listener::refuse_second(data)?;
+                data.tighten()?;
+                warn_of_others(self.listen);
                 let socket = listener::open(self.listen)?;
                 if self.detach { self.detach(data, socket) } else { self.serve(data, socket) }
             }
@@ -84,7 +90,9 @@ impl Up {
 
     fn serve(self, data: &DataDir, socket: TcpListener) -> Result<ExitCode> {
         let supervised = matches!(Role::of_this_process(), Role::Supervised);
+        let postgres = self.postgres_dir.map(std::path::absolute).transpose();
         let settings = Settings {
+            postgres: postgres.doing("find the directory of PostgreSQL")?,
             data: data.clone(),
             project: self.project,
             anonymous_is_owner: matches!(self.anonymous, Anonymous::Owner),
@@ -106,6 +114,18 @@ fn announce(data: &DataDir, running: &Running) {
     eprintln!("haar {} is up on {}, project {}", running.version, running.listen, running.project);
     eprintln!("  data  {}", data.path().display());
     eprintln!("  try   haar exec -- gcloud secrets list");
+}
+
+/// What listening to other machines means.
+fn warn_of_others(listen: SocketAddr) {
+    if !listen.ip().is_loopback() {
+        eprintln!(
+            "haar: {listen} can be reached by other machines: they call services and, with credentials, APIs"
+        );
+        eprintln!(
+            "      without credentials no caller from another machine is anybody; a firewall keeps all out"
+        );
+    }
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

@@ -80,6 +80,7 @@ type Outcome = std::result::Result<Value, (StatusCode, String)>;
 async fn status(parts: &Parts, mut about: Value) -> Value {
     about["level"] = parts.instances.level().await.into();
     about["services"] = parts.services();
+    about["databases"] = parts.databases();
     about
 }
 

@@ -104,7 +104,7 @@ fn open(
         format!("-Djavax.net.ssl.trustStore={JAVA_STORE} -Djavax.net.ssl.trustStoreType=PKCS12");
     let config = LocalConfig {
         directory: data.make("instances").map_err(|error| error.to_string())?,
-        data_id: data_id(data),
+        data_id: data.id(),
         files: vec![(JAVA_STORE.into(), gateway::java_store(&bundle))],
         bundle: bundle.into_bytes(),
         env: vec![("JAVA_TOOL_OPTIONS".into(), java_options)],
@@ -115,12 +115,4 @@ fn open(
         outbound,
     };
     LocalRuntime::open(config, Arc::new(Doors(workloads)), logs).map_err(|error| error.to_string())
-}
-
-/// A short name for a data directory: what control groups carry, so that several haars run side by side.
-fn data_id(data: &DataDir) -> String {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    data.path().hash(&mut hasher);
-    format!("{:016x}", hasher.finish())
 }

@@ -15,6 +15,7 @@ mod workloads;
 
 use std::{
     net::{SocketAddr, TcpListener},
+    path::PathBuf,
     process::ExitCode,
     sync::Arc,
     time::Duration,
@@ -29,6 +30,7 @@ use projects::Projects;
 use run::{Fleet, Run, local::way::Outbound};
 use secrets::Secrets;
 use serde_json::{Value, json};
+use sql::Sql;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::{
     Layer,
@@ -42,13 +44,19 @@ use way_out::WayOut;
 use workloads::Workloads;
 
 use crate::{
-    commands::up,
+    commands::{sql::places, up},
     data::{DataDir, Running},
     report::{Doing, Result, Trouble},
+    run_directory,
 };
 
 /// How long calls that are under way may still take when haar is told to stop.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// When haar has started and whoever started it has made their first calls.
+const SETTLED: Duration = Duration::from_secs(3);
+/// How often what is deleted for good is forgotten.
+const SWEEP: Duration = Duration::from_secs(600);
 
 /// What haar is started with, settled.
 pub struct Settings {
@@ -66,6 +74,8 @@ pub struct Settings {
     pub outbound: up::Outbound,
     /// The process that restarts this one.
     pub supervisor: Option<i32>,
+    /// Where PostgreSQL is, if it is to be sought nowhere else.
+    pub postgres: Option<PathBuf>,
 }
 
 /// The products.
@@ -73,6 +83,7 @@ pub struct Parts {
     pub(crate) iam: Arc<Iam>,
     projects: Arc<Projects>,
     secrets: Arc<Secrets>,
+    sql: Arc<Sql>,
     logging: Arc<Logging>,
     run: Arc<Run>,
     fleet: Arc<Fleet>,
@@ -81,6 +92,8 @@ pub struct Parts {
     operations: Operations,
     instances: Instances,
     builds: build::Builds,
+    /// Where sockets are.
+    run_directory: PathBuf,
 }
 
 /// Serves until told to stop. `ready` is called when the first call would be answered.
@@ -118,13 +131,29 @@ async fn run(
     settings.data.write("run.json", &serde_json::to_vec_pretty(&running).doing("write run.json")?)?;
     ready(&running);
     parts.operations.fail_unfinished().await.map_err(trouble)?;
+    let housekeeping = tokio::spawn(keep_house(parts.iam.clone()));
     stop.asked().await;
+    housekeeping.abort();
     drop(opened);
     // Instances go first: while they finish, they may still need a token or an API.
     parts.fleet.shut_down().await;
-    gateway.close(DRAIN).await;
+    tokio::join!(parts.sql.shut_down(), gateway.close(DRAIN));
+    let _ = std::fs::remove_dir_all(&parts.run_directory);
     let _ = std::fs::remove_file(settings.data.join("run.json"));
     Ok(ExitCode::SUCCESS)
+}
+
+/// What need not be done while somebody waits for the first answer: the key that identity tokens are signed with, and
+/// then, now and again, forgetting what nobody can ask for any more.
+async fn keep_house(iam: Arc<Iam>) {
+    tokio::time::sleep(SETTLED).await;
+    iam.prepare();
+    loop {
+        if let Err(error) = iam.sweep().await {
+            tracing::warn!("what is deleted for good could not be forgotten: {error:?}");
+        }
+        tokio::time::sleep(SWEEP).await;
+    }
 }
 
 impl Parts {
@@ -144,6 +173,12 @@ impl Parts {
             .await
             .map_err(trouble)?;
         projects.ensure(&settings.project).await.map_err(trouble)?;
+
+        let run_directory = run_directory::make(data)?;
+        let config = places(data, settings.postgres.clone(), run_directory.clone());
+        let sql = Sql::open(config, store.clone(), clock.clone(), projects.clone(), operations.clone())
+            .await
+            .map_err(trouble)?;
 
         let logging = Logging::open(&data.make("logs")?, clock.clone(), projects.clone()).map_err(trouble)?;
         let workloads = Arc::new(Workloads::default());
@@ -172,6 +207,8 @@ impl Parts {
             secrets: secrets.clone(),
             images: Arc::new(adapters::LocalImages(images)),
             logs: logging.clone(),
+            databases: sql.clone(),
+            run_directory: run_directory.join("volumes"),
             public_port,
         };
         let run = Run::open(ports, fleet.clone(), operations.clone()).await.map_err(trouble)?;
@@ -183,6 +220,7 @@ impl Parts {
             iam,
             projects,
             secrets,
+            sql,
             logging,
             run,
             fleet,
@@ -191,6 +229,7 @@ impl Parts {
             operations,
             instances,
             builds,
+            run_directory,
         })
     }
 
@@ -203,9 +242,25 @@ impl Parts {
                 "url": service.url,
                 "revision": service.revision,
                 "instances": service.instances,
+                "failure": service.failure,
             })
         };
         self.run.status().into_iter().map(one).collect()
+    }
+
+    /// The database instances that `haar status` lists.
+    fn databases(&self) -> Value {
+        let one = |instance: sql::InstanceStatus| {
+            json!({
+                "name": instance.name,
+                "project": instance.project,
+                "connection_name": instance.connection_name,
+                "version": instance.version,
+                "state": instance.state,
+                "socket": instance.socket,
+            })
+        };
+        self.sql.status().into_iter().map(one).collect()
     }
 }
 
@@ -243,6 +298,7 @@ fn join(
         "project": running.project,
         "data": settings.data.path(),
         "log": settings.data.join("haar.log"),
+        "postgres_dir": settings.postgres,
     });
     let control = Arc::new(control::Control::new(parts.clone(), running.control_key.clone(), about));
     let services = Arc::new(adapters::Services(parts.ingress.clone()));
@@ -263,6 +319,7 @@ fn join(
         .methods(projects::methods(parts.projects.clone()))
         .methods(logging::methods(parts.logging.clone()))
         .methods(run::methods(parts.run.clone()))
+        .methods(sql::methods(parts.sql.clone()))
         .methods(operations::methods(parts.operations.clone()));
     for host in workloads::METADATA_HOSTS {
         builder = builder.site(Hosts::exact(host), "/", metadata.clone());
