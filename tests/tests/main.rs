@@ -10,6 +10,7 @@
 //! | `python` | Google's Python libraries, over gRPC and REST |
 //! | `run` | services: deployed, called, refused, killed |
 //! | `terraform` | Terraform with Google's own provider |
+//! | `sql` | Cloud SQL: instances, databases, users, and their end |
 //! | `bad_input` | what a careless or hostile client sends |
 //! | `survival` | kill -9 at any moment |
 
@@ -21,5 +22,6 @@ mod languages;
 mod logs;
 mod python;
 mod run;
+mod sql;
 mod survival;
 mod terraform;
