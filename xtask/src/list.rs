@@ -67,6 +67,7 @@ pub(crate) const COMMON: &[&str] = &[
     "google/api/metric.proto",
     "google/api/monitored_resource.proto",
     "google/api/resource.proto",
+    "google/cloud/audit/audit_log.proto",
     "google/cloud/location/locations.proto",
     "google/iam/v1/iam_policy.proto",
     "google/iam/v1/options.proto",

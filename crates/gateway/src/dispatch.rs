@@ -2,13 +2,17 @@
 //!
 //! Both transports come together here. What arrives has a caller who is known and a request that is bytes; what
 //! happens then happens in one order for every call: is the API enabled, may the caller, then the handler. All of
-//! it runs under the call's deadline and with panics caught, and ends in one line of log at debug level that names
-//! method, code, time and caller, and never a token or a payload.
+//! it runs under the call's deadline and with panics caught, is handed to the audit log where that wants it, and ends in
+//! one line of log at debug level that names method, code, time and caller, and never a token or a payload.
 
-use std::{collections::HashMap, time::SystemTime};
+use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
-use kernel::{Caller, Error, Method, Principal, Result};
+use kernel::{
+    Caller, Error, Method, Principal, Result,
+    audit::{Access, Call},
+    ports::Audit,
+};
 use tokio::time::Instant;
 
 use crate::{
@@ -21,6 +25,8 @@ use crate::{
 pub(crate) struct Served {
     method: Method,
     permits: Vec<Permit>,
+    /// What it does, by the permission that it asks first; `None` where it asks none.
+    access: Option<Access>,
 }
 
 impl Served {
@@ -32,7 +38,8 @@ impl Served {
             .map(|grant| Permit::compile(grant, service, input))
             .collect::<Result<_, _>>()
             .map_err(|why| format!("{}: {why}", method.id.name()))?;
-        Ok(Served { method, permits })
+        let access = method.grants.first().map(|grant| Access::of(grant.permission));
+        Ok(Served { method, permits, access })
     }
 
     pub(crate) fn id(&self) -> apis::MethodId {
@@ -46,6 +53,7 @@ pub(crate) struct Dispatch {
     by_path: HashMap<&'static str, usize>,
     router: Router,
     permits: Permits,
+    audit: Option<Arc<dyn Audit>>,
 }
 
 impl Dispatch {
@@ -53,7 +61,11 @@ impl Dispatch {
     ///
     /// # Errors
     /// Which method is there twice, or asks a permission on a field that it has not.
-    pub(crate) fn new(methods: Vec<Method>, permits: Permits) -> Result<Dispatch, String> {
+    pub(crate) fn new(
+        methods: Vec<Method>,
+        permits: Permits,
+        audit: Option<Arc<dyn Audit>>,
+    ) -> Result<Dispatch, String> {
         let served: Vec<Served> = methods.into_iter().map(Served::compile).collect::<Result<_, _>>()?;
         let mut by_path = HashMap::with_capacity(served.len());
         for (index, one) in served.iter().enumerate() {
@@ -64,7 +76,7 @@ impl Dispatch {
             }
         }
         let ids: Vec<_> = served.iter().map(Served::id).collect();
-        Ok(Dispatch { router: Router::new(&ids), served, by_path, permits })
+        Ok(Dispatch { router: Router::new(&ids), served, by_path, permits, audit })
     }
 
     /// The method of a gRPC path.
@@ -94,9 +106,22 @@ impl Dispatch {
         deadline: Option<Instant>,
     ) -> Result<Vec<u8>> {
         let logged = tracing::enabled!(tracing::Level::DEBUG).then(|| caller.clone());
+        let audited =
+            self.audited(served).map(|(audit, access)| (audit, access, caller.clone(), request.clone()));
         let answer = guard::run(deadline, self.checked(served, caller, request)).await;
         note(served, &answer, logged.as_ref());
+        if let Some((audit, access, caller, request)) = audited {
+            let error = answer.as_ref().err();
+            let asked = self.permits.asked(&served.permits, &request, error);
+            audit.write(&Call { method: served.id(), access, caller: &caller, asked: &asked, error });
+        }
         answer
+    }
+
+    /// Who writes down a call of this method, if it may have to be.
+    fn audited(&self, served: &Served) -> Option<(&dyn Audit, Access)> {
+        let (audit, access) = (self.audit.as_deref()?, served.access?);
+        audit.wants(access).then_some((audit, access))
     }
 
     async fn checked(&self, served: &Served, caller: Caller, request: Bytes) -> Result<Vec<u8>> {

@@ -9,7 +9,7 @@ use std::{
 
 use kernel::{
     Method,
-    ports::{Authenticator, Authority, Projects},
+    ports::{Audit, Authenticator, Authority, Projects},
 };
 
 use crate::{
@@ -86,6 +86,7 @@ impl Gateway {
             ours: Ours::google(),
             upstream: Upstream::direct(),
             limits: Limits::default(),
+            audit: None,
             ca: None,
         }
     }
@@ -115,6 +116,7 @@ pub struct Builder {
     ours: Ours,
     upstream: Upstream,
     limits: Limits,
+    audit: Option<Arc<dyn Audit>>,
     ca: Option<Arc<Ca>>,
 }
 
@@ -156,6 +158,12 @@ impl Builder {
         self
     }
 
+    /// Where calls are written down; nowhere, unless this says otherwise.
+    pub fn audit(mut self, audit: Arc<dyn Audit>) -> Self {
+        self.audit = Some(audit);
+        self
+    }
+
     /// What a client may take.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -168,7 +176,7 @@ impl Builder {
     /// A mistake in the program: a method that is there twice or asks a permission on a field that it has not; or
     /// a TLS library that cannot begin.
     pub fn build(self) -> Result<Gateway, String> {
-        let dispatch = Dispatch::new(self.methods, Permits { projects: self.projects })?;
+        let dispatch = Dispatch::new(self.methods, Permits { projects: self.projects }, self.audit)?;
         let tls = match self.ca {
             Some(ca) => Some(Tls::new(ca, self.ours.clone()).map_err(|error| format!("TLS: {error}"))?),
             None => None,

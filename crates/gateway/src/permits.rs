@@ -9,7 +9,10 @@
 use std::sync::Arc;
 
 use apis::schema::{Cardinality, Kind, Message};
-use kernel::{Caller, Principal, Resource, Result, method::Grant, names::RESOURCE_MANAGER, ports::Projects};
+use kernel::{
+    Caller, Error, Principal, Resource, Result, audit, error::Detail, method::Grant, names::RESOURCE_MANAGER,
+    ports::Projects,
+};
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
 /// A permission that a method asks, ready to be asked.
@@ -149,6 +152,38 @@ impl Permits {
         Ok(asked)
     }
 
+    /// What a call was asked, as the audit log has it: each permission with its resource, as far as the request names
+    /// one in a project that is known.
+    pub(crate) fn asked(
+        &self,
+        permits: &[Permit],
+        request: &[u8],
+        error: Option<&Error>,
+    ) -> Vec<audit::Asked> {
+        let mut all = Vec::with_capacity(permits.len());
+        for permit in permits {
+            let Some(resource) = permit.name(request).and_then(|name| self.known(permit, &named(&name)?))
+            else {
+                continue;
+            };
+            let is_refused = error.is_some_and(|error| lacks(error, permit.permission));
+            all.push(audit::Asked { permission: permit.permission, resource, granted: !is_refused });
+            if is_refused {
+                break;
+            }
+        }
+        all
+    }
+
+    /// The resource of a name, from memory.
+    fn known(&self, permit: &Permit, name: &Named) -> Option<Resource> {
+        let name = match &name.project {
+            None => name.rest.clone(),
+            Some(project) => format!("projects/{}{}", self.projects.known(project)?.id, name.rest),
+        };
+        Some(Resource::new(owner_of(permit.service, &name), name))
+    }
+
     /// The resource of a name, in a project that may use the API.
     async fn resource(
         &self,
@@ -180,6 +215,16 @@ impl Permits {
         let name = format!("projects/{}{rest}", project.id);
         Ok(Resource::new(owner_of(owner, &name), name))
     }
+}
+
+/// Whether an error says that this permission is missing.
+fn lacks(error: &Error, permission: &str) -> bool {
+    error.details().iter().any(|detail| match detail {
+        Detail::Info { reason: "IAM_PERMISSION_DENIED", metadata, .. } => {
+            metadata.iter().any(|(key, value)| *key == "permission" && value == permission)
+        }
+        _ => false,
+    })
 }
 
 /// A name that is one: in a project, or (without) above or across them.

@@ -5,6 +5,7 @@
 //! the real ones in. No Google request type appears here beyond `google.rpc.Status` and long-running
 //! operations, because those are the same for every product.
 
+pub mod audit;
 pub mod call;
 pub mod clock;
 pub mod collection;

@@ -328,3 +328,12 @@ pub trait Databases: Send + Sync {
     /// none.
     fn resource(&self, connection_name: &str) -> Option<Resource>;
 }
+
+/// The audit log. Never waits.
+pub trait Audit: Send + Sync {
+    /// Whether a call of this kind may have to be written. Asked before each call, so it reads no more than a word of
+    /// memory; what it says yes to is still looked at by [`Audit::write`].
+    fn wants(&self, access: crate::audit::Access) -> bool;
+    /// Writes a call down, if whoever owns the resource wants that.
+    fn write(&self, call: &crate::audit::Call<'_>);
+}

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
+use apis::google::logging::v2::LogEntry;
 use kernel::{
     Error, Result,
     clock::Clock,
@@ -19,7 +20,7 @@ use kernel::{
 use crate::{
     disk::Disk,
     queue::{Job, Queue},
-    record::Pending,
+    record::{self, Pending},
     request::RequestEntry,
     search::{self, Page, Query},
     writer,
@@ -105,6 +106,15 @@ impl Logging {
     /// Takes in one request for the request log. Never waits.
     pub fn request(&self, entry: RequestEntry) {
         self.shared.queue.request(entry);
+    }
+
+    /// Takes in an entry that names its log and resource, such as one of the audit log. Never waits; the entry is safe
+    /// soon after.
+    pub fn entry(&self, entry: LogEntry) {
+        let entry = LogEntry { insert_id: self.insert_id(), ..entry };
+        let pending = record::split(entry, self.now());
+        let (done, _) = tokio::sync::oneshot::channel();
+        self.shared.queue.job(Job::Write(vec![pending], done));
     }
 
     /// How many bytes the entries take on disk, but for their indexes (less than a hundredth).
