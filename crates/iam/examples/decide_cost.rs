@@ -73,6 +73,19 @@ async fn main() -> Result<()> {
             black_box(iam.allows(&principal, permission, &version, &request));
         }
     });
+    conditional(&iam).await?;
+    assert!(iam.allows(&app, permission, &version, &request));
+    measure("allows: granted by the project under a condition on time and name, 1,000 bindings with conditions", || {
+        black_box(iam.allows(black_box(&app), permission, &version, &request));
+    });
+    measure("allows: refused, with them", || {
+        black_box(iam.allows(black_box(&stranger), permission, &version, &request));
+    });
+    measure("authenticate: warm, and allows, with them", || {
+        if let Ok(principal) = iam.authenticate(black_box(&token)) {
+            black_box(iam.allows(&principal, permission, &version, &request));
+        }
+    });
     Ok(())
 }
 
@@ -104,8 +117,39 @@ async fn fill(iam: &Iam) -> Result<()> {
         .await
 }
 
+/// The same project, each of its bindings under a condition of its own.
+async fn conditional(iam: &Iam) -> Result<()> {
+    let roles: Vec<&Role> = Role::all()
+        .iter()
+        .filter(|role| role.basic().is_none() && role.concerns("cloudresourcemanager.googleapis.com"))
+        .collect();
+    let condition = |n: usize| {
+        Some(apis::google::r#type::Expr {
+            title: format!("condition {n}"),
+            expression: format!(
+                "request.time < timestamp('2100-01-01T00:00:00Z') && request.time.getHours('Europe/Berlin') >= 0 && \
+                 resource.name.extract('secrets/{{name}}/') == 's' && {n} == {n}"
+            ),
+            ..Default::default()
+        })
+    };
+    let mut bindings: Vec<Binding> = (0..1000)
+        .map(|n| Binding {
+            role: roles[n % roles.len()].name.clone(),
+            members: vec![format!("user:member-{n}@example.com")],
+            condition: condition(n),
+        })
+        .collect();
+    bindings.push(Binding {
+        role: "roles/secretmanager.secretAccessor".into(),
+        members: vec![format!("serviceAccount:{APP}")],
+        condition: condition(1000),
+    });
+    put(iam, Resource::project("demo-project"), bindings).await
+}
+
 async fn put(iam: &Iam, resource: Resource, bindings: Vec<Binding>) -> Result<()> {
-    let policy = Some(Policy { version: 1, bindings, ..Policy::default() });
+    let policy = Some(Policy { version: 3, bindings, ..Policy::default() });
     iam.set(&resource, SetIamPolicyRequest { policy, ..Default::default() }).await.map(drop)
 }
 

@@ -9,7 +9,7 @@ use crate::{
     conditions::Context,
     decide::Asker,
     members::Member,
-    records::{BindingRecord, PolicyRecord},
+    records::{BindingRecord, MemberRecord, PolicyRecord},
     roles::{Basic, Permission, PermissionSet, Role},
 };
 
@@ -177,4 +177,15 @@ impl Grants {
             }
         }
     }
+}
+
+/// Whether a member of a policy is somebody, by whichever name.
+pub(crate) fn is_named(member: &MemberRecord, asker: &Asker<'_>) -> bool {
+    const MARK: usize = 0;
+    let mut compiled = Compiled::default();
+    let parsed = Member::parse(&member.name).ok();
+    if let Some(grants) = parsed.and_then(|parsed| compiled.grants(parsed, &member.unique_id)) {
+        grants.basics[MARK] = true;
+    }
+    compiled.any(asker, &|grants| grants.basics[MARK])
 }

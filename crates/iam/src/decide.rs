@@ -18,6 +18,7 @@ use std::{
 use kernel::{Principal, mirror::Versioned, names::RESOURCE_MANAGER};
 
 use crate::{
+    audit::Audited,
     compiled::Compiled,
     conditions::Context,
     groups::Directory,
@@ -33,6 +34,8 @@ pub(crate) struct Index {
     roles: papaya::HashMap<Box<str>, PermissionSet>,
     /// Who is in which group.
     pub(crate) groups: Directory,
+    /// Which calls are written to the audit log.
+    pub(crate) audited: Audited,
 }
 
 /// A policy in memory, compiled when it is first asked.
@@ -55,6 +58,7 @@ impl Index {
     /// Puts, replaces or removes the policy under a [stored name](stored_name).
     pub(crate) fn put(&self, stored: &str, record: Option<Arc<Versioned<PolicyRecord>>>) {
         let key = index_key(stored);
+        self.audited.put(key, record.as_deref().map_or(&[], |record| &record.audit));
         match record {
             Some(record) => {
                 self.policies.pin().insert(key.into(), Held::new(record));

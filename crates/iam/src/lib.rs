@@ -15,6 +15,7 @@
 
 mod accounts;
 mod api;
+mod audit;
 mod auth;
 mod cel;
 mod compiled;
@@ -22,6 +23,7 @@ mod conditions;
 mod credentials;
 mod custom;
 mod decide;
+mod explain;
 mod groups;
 mod jwt;
 mod keys;
@@ -49,6 +51,7 @@ use kernel::{
 };
 
 pub use accounts::default_account;
+pub use explain::{ExplainedBinding, ExplainedCondition, Explanation, Level, Question};
 pub use groups::Group;
 pub use metadata::Instance;
 pub use oauth::Request;

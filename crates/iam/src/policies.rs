@@ -171,7 +171,7 @@ impl Iam {
         }
     }
 
-    fn record_of_default(&self, resource: &Resource) -> PolicyRecord {
+    pub(crate) fn record_of_default(&self, resource: &Resource) -> PolicyRecord {
         let bindings = if is_project(resource) { self.default_policy().bindings } else { Vec::new() };
         let member = |name| MemberRecord { name, unique_id: String::new() };
         let binding = |binding: Binding| BindingRecord {

@@ -2,6 +2,8 @@
 //!
 //! - `accounts`: service accounts and their keys, from made to gone
 //! - `policies`: reading, replacing, inheriting, refusing; decisions against a naive reference
+//! - `explain`: why somebody may do something, or may not
+//! - `audit`: which calls are written down, and what is said of them
 //! - `conditions`: bindings that hold sometimes, and clients that do not know of them
 //! - `roles`: custom roles, and what can be granted where
 //! - `groups`: who is granted something through a group
@@ -12,8 +14,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod accounts;
+mod audit;
 mod conditions;
 mod credentials;
+mod explain;
 mod groups;
 mod policies;
 mod roles;

@@ -287,14 +287,14 @@ async fn permissions_can_be_asked_about() {
     assert_eq!(wild.message(), "Permission secretmanager.* is not valid for this resource.");
 }
 
-const ROLES: [&str; 5] = [
+pub(crate) const ROLES: [&str; 5] = [
     "roles/viewer",
     "roles/secretmanager.viewer",
     "roles/secretmanager.secretAccessor",
     "roles/secretmanager.admin",
     "roles/owner",
 ];
-const MEMBERS: [&str; 6] = [
+pub(crate) const MEMBERS: [&str; 6] = [
     "allUsers",
     "allAuthenticatedUsers",
     "user:a@x.com",
@@ -302,7 +302,7 @@ const MEMBERS: [&str; 6] = [
     "domain:x.com",
     "serviceAccount:s@far.iam.gserviceaccount.com",
 ];
-const ASKED: [&str; 4] = [
+pub(crate) const ASKED: [&str; 4] = [
     "secretmanager.secrets.get",
     "secretmanager.versions.access",
     "secretmanager.secrets.delete",
@@ -333,7 +333,7 @@ fn naive(policies: &[&Vec<(usize, Vec<usize>)>], principal: &Principal, permissi
 }
 
 /// Members from the first one on: projects do not take the first two.
-fn any_policy(first: usize) -> impl Strategy<Value = Vec<(usize, Vec<usize>)>> {
+pub(crate) fn any_policy(first: usize) -> impl Strategy<Value = Vec<(usize, Vec<usize>)>> {
     proptest::collection::vec((0..ROLES.len(), proptest::collection::vec(first..MEMBERS.len(), 0..3)), 0..4)
 }
 

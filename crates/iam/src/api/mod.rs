@@ -6,6 +6,7 @@ mod accounts;
 mod credentials;
 mod keys;
 mod roles;
+mod troubleshoot;
 
 use std::sync::Arc;
 
@@ -17,7 +18,8 @@ impl Iam {
     /// What is served.
     pub fn methods(self: &Arc<Self>) -> Vec<Method> {
         let mount = Mount::new(self.clone());
-        credentials::mount(roles::mount(keys::mount(accounts::mount(mount)))).done()
+        let mount = credentials::mount(roles::mount(keys::mount(accounts::mount(mount))));
+        troubleshoot::mount(mount).done()
     }
 
     /// The project that a parent such as `projects/p` names.

@@ -28,9 +28,9 @@ pub(super) fn mount(mount: Mount<Iam>) -> Mount<Iam> {
         .unary(LIST_ROLES, &[], list)
         .unary(GET_ROLE, &[], get)
         .unary(CREATE_ROLE, const { &[grant("iam.roles.create", "{parent}")] }, create)
-        .unary(UPDATE_ROLE, &[], update)
-        .unary(DELETE_ROLE, &[], delete)
-        .unary(UNDELETE_ROLE, &[], undelete)
+        .unary(UPDATE_ROLE, const { &[grant("iam.roles.update", "{name}")] }, update)
+        .unary(DELETE_ROLE, const { &[grant("iam.roles.delete", "{name}")] }, delete)
+        .unary(UNDELETE_ROLE, const { &[grant("iam.roles.undelete", "{name}")] }, undelete)
         .unary(QUERY_GRANTABLE_ROLES, &[], grantable)
         .unary(QUERY_TESTABLE_PERMISSIONS, &[], testable)
         .unary(LINT_POLICY, &[], lint)
@@ -61,7 +61,9 @@ async fn get(iam: Arc<Iam>, caller: Caller, request: GetRoleRequest) -> Result<S
     if request.name.starts_with("roles/") {
         return Err(Error::not_found(format!("The role named {} was not found.", request.name)));
     }
-    let name = permitted(&iam, &caller, "iam.roles.get", &request.name).await?;
+    let name = iam.role_name(&request.name).await?;
+    caller
+        .require("iam.roles.get", &custom::resource_of(name.split("/roles/").next().unwrap_or_default()))?;
     Ok(shown(&name, &*iam.custom_role(&name)?, RoleView::Full))
 }
 
@@ -79,8 +81,8 @@ async fn create(iam: Arc<Iam>, _: Caller, request: CreateRoleRequest) -> Result<
     Ok(shown(&format!("{parent}/roles/{}", request.role_id), &made, RoleView::Full))
 }
 
-async fn update(iam: Arc<Iam>, caller: Caller, request: UpdateRoleRequest) -> Result<Shown> {
-    let name = permitted(&iam, &caller, "iam.roles.update", &request.name).await?;
+async fn update(iam: Arc<Iam>, _: Caller, request: UpdateRoleRequest) -> Result<Shown> {
+    let name = iam.role_name(&request.name).await?;
     let given = request.role.unwrap_or_default();
     let paths = request.update_mask.map(|mask| mask.paths).unwrap_or_default();
     let etag = given.etag.clone();
@@ -114,24 +116,16 @@ fn apply(role: &mut RoleRecord, given: Shown, paths: &[String]) -> Result<()> {
     Ok(())
 }
 
-async fn delete(iam: Arc<Iam>, caller: Caller, request: DeleteRoleRequest) -> Result<Shown> {
-    let name = permitted(&iam, &caller, "iam.roles.delete", &request.name).await?;
+async fn delete(iam: Arc<Iam>, _: Caller, request: DeleteRoleRequest) -> Result<Shown> {
+    let name = iam.role_name(&request.name).await?;
     let deleted = iam.change_role(&name, &request.etag, custom::delete).await?;
     Ok(shown(&name, &deleted, RoleView::Full))
 }
 
-async fn undelete(iam: Arc<Iam>, caller: Caller, request: UndeleteRoleRequest) -> Result<Shown> {
-    let name = permitted(&iam, &caller, "iam.roles.undelete", &request.name).await?;
+async fn undelete(iam: Arc<Iam>, _: Caller, request: UndeleteRoleRequest) -> Result<Shown> {
+    let name = iam.role_name(&request.name).await?;
     let role = iam.change_role(&name, &request.etag, custom::undelete).await?;
     Ok(shown(&name, &role, RoleView::Full))
-}
-
-/// The stored name of a custom role, for a caller who may do this with the roles of its parent.
-async fn permitted(iam: &Iam, caller: &Caller, permission: &str, name: &str) -> Result<String> {
-    let name = iam.role_name(name).await?;
-    let parent = name.split("/roles/").next().unwrap_or_default();
-    caller.require(permission, &custom::resource_of(parent))?;
-    Ok(name)
 }
 
 async fn grantable(
