@@ -13,7 +13,7 @@ use crate::mapping::Mapping;
 use crate::spec::{Limits, Network};
 use crate::wire::{self, FromInit, ToInit, Walls};
 use crate::wiring::Wiring;
-use crate::zygote::{self, Zygote};
+use crate::zygote::{self, Ids, Zygote};
 
 /// What instances can be on this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +94,7 @@ fn describe(mapping: &Mapping) -> &'static str {
 
 fn try_mapping(zygote: &Zygote, mapping: &Mapping, layers: &Path) -> Result<()> {
     let birth = zygote.fork(Walls::Namespaces(Network::Isolated), &Wiring::default(), None)?;
-    let warm = birth.raise(mapping, None)?;
+    let warm = birth.raise(Ids::New(mapping), None)?;
     if let Some(translation) = &warm.mapped.translation {
         translation.try_show(layers).step("translate owners")?;
     }
@@ -108,7 +108,7 @@ fn try_mapping(zygote: &Zygote, mapping: &Mapping, layers: &Path) -> Result<()> 
 
 fn try_wiring(zygote: &Zygote, mapping: &Mapping) -> Redirection {
     let birth = zygote.fork(Walls::Namespaces(Network::Isolated), &Wiring::trial(), None);
-    match birth.and_then(|birth| birth.raise(mapping, None)) {
+    match birth.and_then(|birth| birth.raise(Ids::New(mapping), None)) {
         Ok(_) => Redirection::Works,
         Err(error) => Redirection::Missing(error.message),
     }

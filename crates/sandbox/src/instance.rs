@@ -22,12 +22,13 @@ use tokio::task::spawn_blocking;
 
 use crate::cgroup::{self, Cgroup, Usage};
 use crate::error::{Error, Result, Step};
+use crate::mapping::Mapped;
 use crate::prepare::{self, Prepared};
 use crate::spec::{Limits, Listen, Protocol, Spec};
 use crate::sys;
 use crate::wire::{self, Family, FromInit, FromKeeper, ToInit, ToKeeper};
 use crate::wiring::Wiring;
-use crate::zygote::{Warm, unexpected};
+use crate::zygote::{Birth, Warm, unexpected};
 
 /// How long a start may take, a hanging disk included.
 const START_TIME: Duration = Duration::from_secs(30);
@@ -76,6 +77,7 @@ pub struct Instance {
 struct Shared {
     id: String,
     init_pid: i32,
+    mapped: Arc<Mapped>,
     keeper: AsyncFd<OwnedFd>,
     init: AsyncFd<OwnedFd>,
     group: Option<Box<dyn Cgroup>>,
@@ -94,14 +96,16 @@ pub(crate) async fn start(warm: Warm, wiring: Wiring, spec: Spec) -> Result<Inst
 
 async fn start_to_the_end(warm: Warm, wiring: Wiring, mut spec: Spec) -> Result<Instance> {
     let Warm { keeper, init, init_pid, mapped, group, listeners } = warm;
+    let ids = mapped.clone();
     let prepared = spawn_blocking(move || {
-        let prepared = prepare::prepare(&mut spec, &mapped, group.as_deref());
+        let prepared = prepare::prepare(&mut spec, &ids, group.as_deref());
         (prepared, spec, group)
     });
     let (prepared, spec, group) = prepared.await.step("prepare")?;
     let shared = Arc::new(Shared {
         id: spec.id.clone(),
         init_pid,
+        mapped,
         keeper: nonblocking(keeper)?,
         init: nonblocking(init)?,
         group,
@@ -343,6 +347,17 @@ impl Instance {
         self.outward =
             sockets.next().map(|fd| TcpListener::from_std(fd.into())).transpose().step("listener")?;
         Ok(())
+    }
+
+    /// Has its keeper make another beside it.
+    pub(crate) fn bear(&self) -> impl FnOnce(Option<&dyn Cgroup>) -> Result<Birth> + Send + use<> {
+        let shared = self.shared.clone();
+        move |group| Birth::beside(shared.keeper.get_ref(), group)
+    }
+
+    /// What its ids are outside.
+    pub(crate) fn mapped(&self) -> Arc<Mapped> {
+        self.shared.mapped.clone()
     }
 
     /// The sockets of the wiring's offers and then those that the spec asked for, in their order. Empty the second time.

@@ -22,7 +22,7 @@ use crate::owners;
 use crate::spec::{Network, Spec, Writable};
 use crate::wire::{self, FromKeeper, ToKeeper, Walls};
 use crate::wiring::Wiring;
-use crate::zygote::{self, Birth, Warm, Zygote};
+use crate::zygote::{self, Birth, Ids, Warm, Zygote};
 
 /// How many keepers may be raised at once: more would only wait for each other.
 const RAISED_AT_ONCE: usize = 4;
@@ -153,6 +153,28 @@ impl Sandbox {
         started
     }
 
+    /// Starts an instance in the network of one that runs, as the containers of one pod have it: they share addresses,
+    /// ports and the way out, and each has its own root filesystem, processes, memory and limits. Users of the same
+    /// number are the same to the host. It is not prepared in advance.
+    ///
+    /// Each ends by itself, and the network with the last. What reaches the network from outside (the listeners of the
+    /// wiring) is the first one's: it is to be kept until the others have ended.
+    ///
+    /// # Errors
+    /// As of [`Sandbox::start`], and when the other has ended.
+    pub async fn start_beside(&self, beside: &Instance, spec: Spec) -> Result<Instance> {
+        if self.inner.host.level == Level::Process {
+            return self.start(spec).await;
+        }
+        spec.check()?;
+        let permit = self.inner.raising.acquire().await.step("helper")?;
+        let (inner, bear, mapped) = (self.inner.clone(), beside.bear(), beside.mapped());
+        let raised = spawn_blocking(move || inner.raise_by(bear, Ids::Of(mapped)));
+        let warm = raised.await.step("helper")??;
+        drop(permit);
+        instance::start(warm, Wiring::default(), spec).await
+    }
+
     /// Makes a directory of the host's one that an instance's user of this number owns, with all in it; made if it is
     /// not there. It is then to be mounted with [`Access::ReadWrite`](crate::spec::Access::ReadWrite). To be called while
     /// nothing runs in it, once the content that it is to begin with is there.
@@ -281,13 +303,23 @@ impl Inner {
     }
 
     fn raise(&self, network: Network) -> Result<Warm> {
+        let bear = |group: Option<&dyn Cgroup>| self.fork(self.walls(network), &self.wiring(network), group);
+        self.raise_by(bear, Ids::New(&self.host.mapping))
+    }
+
+    /// Raises what `bear` gives birth to, in a control group of its own.
+    fn raise_by(
+        &self,
+        bear: impl FnOnce(Option<&dyn Cgroup>) -> Result<Birth>,
+        ids: Ids<'_>,
+    ) -> Result<Warm> {
         let group = self.host.groups.as_ref().map(|groups| {
             let number = self.next_group.fetch_add(1, Ordering::Relaxed);
             groups.make(&format!("{}{number}", prefix()))
         });
         let group = group.transpose().step("control group")?;
-        match self.fork(self.walls(network), &self.wiring(network), group.as_deref()) {
-            Ok(birth) => birth.raise(&self.host.mapping, group),
+        match bear(group.as_deref()) {
+            Ok(birth) => birth.raise(ids, group),
             Err(error) => {
                 zygote::discard(group);
                 Err(error)

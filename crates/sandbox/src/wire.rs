@@ -65,6 +65,9 @@ pub(crate) enum ToKeeper {
     Listen(Vec<Listen>),
     /// Make this many sockets to connect with.
     Sockets { count: usize, family: Family },
+    /// Make a keeper beside this one, in the same network, for an instance of its own. Descriptors: its socket, its
+    /// init's, and `cgroup.procs` files that the init is to join.
+    Beside,
     /// Give the directory that comes along (one descriptor), and all in it, to this user of the namespace.
     Give { uid: u32 },
     /// End the instance now.

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -15,6 +16,7 @@ use crate::cgroup::{Cgroup, Groups};
 use crate::error::{Error, Result, Step};
 use crate::helper;
 use crate::mapping::{Mapped, Mapping};
+use crate::spec::Network;
 use crate::wire::{self, FromInit, FromKeeper, FromZygote, SetGroups, ToKeeper, ToZygote, Walls};
 use crate::wiring::Wiring;
 
@@ -32,7 +34,7 @@ pub(crate) struct Warm {
     pub(crate) keeper: OwnedFd,
     pub(crate) init: OwnedFd,
     pub(crate) init_pid: i32,
-    pub(crate) mapped: Mapped,
+    pub(crate) mapped: Arc<Mapped>,
     pub(crate) group: Option<Box<dyn Cgroup>>,
     /// Of its wiring.
     pub(crate) listeners: Vec<OwnedFd>,
@@ -123,12 +125,32 @@ pub(crate) struct Birth {
     wired: bool,
 }
 
+/// Where the ids of an instance come from.
+pub(crate) enum Ids<'a> {
+    /// They are to be mapped.
+    New(&'a Mapping),
+    /// They are those of the instance beside which it is.
+    Of(Arc<Mapped>),
+}
+
 impl Birth {
+    /// Has the keeper of an instance make another beside it, and does not wait for the answer.
+    pub(crate) fn beside(keeper: &OwnedFd, group: Option<&dyn Cgroup>) -> Result<Birth> {
+        let (keeper_here, keeper_there) = wire::pair().step("socket pair")?;
+        let (init_here, init_there) = wire::pair().step("socket pair")?;
+        let procs = group.map_or(Ok(Vec::new()), Cgroup::procs).step("control group")?;
+        let sockets = [&keeper_there, &init_there].into_iter().chain(&procs);
+        wire::send(keeper, &ToKeeper::Beside, &sockets.map(AsFd::as_fd).collect::<Vec<_>>())
+            .step("helper")?;
+        let walls = Walls::Namespaces(Network::Isolated);
+        Ok(Birth { keeper: keeper_here, init: init_here, walls, wired: false })
+    }
+
     /// Sees it through until only the spec is missing. `group` is the one it was forked for, removed if this fails.
-    pub(crate) fn raise(self, mapping: &Mapping, group: Option<Box<dyn Cgroup>>) -> Result<Warm> {
+    pub(crate) fn raise(self, ids: Ids<'_>, group: Option<Box<dyn Cgroup>>) -> Result<Warm> {
         let Birth { keeper, init, walls, wired } = self;
-        let mapping = (walls != Walls::None).then_some(mapping);
-        let raised = raise(&keeper, &init, mapping).and_then(|(mapped, pid)| {
+        let ids = (walls != Walls::None).then_some(ids);
+        let raised = raise(&keeper, &init, ids).and_then(|(mapped, pid)| {
             let listeners = if wired { receive_wires(&keeper)? } else { Vec::new() };
             Ok((mapped, pid, listeners))
         });
@@ -145,12 +167,13 @@ impl Birth {
     }
 }
 
-fn raise(keeper: &OwnedFd, init: &OwnedFd, mapping: Option<&Mapping>) -> Result<(Mapped, i32)> {
+fn raise(keeper: &OwnedFd, init: &OwnedFd, ids: Option<Ids<'_>>) -> Result<(Arc<Mapped>, i32)> {
     limit_time(keeper).step("socket")?;
     limit_time(init).step("socket")?;
-    let mapped = match mapping {
-        Some(mapping) => map(keeper, mapping)?,
-        None => Mapped { groups: SetGroups::Denied, translation: None },
+    let mapped = match ids {
+        Some(Ids::New(mapping)) => Arc::new(map(keeper, mapping)?),
+        Some(Ids::Of(mapped)) => mapped,
+        None => Arc::new(Mapped { groups: SetGroups::Denied, translation: None }),
     };
     let pid = match next(keeper)? {
         (FromKeeper::Ready { init }, _) => init,

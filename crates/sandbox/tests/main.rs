@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `world.rs` | the root filesystem that the stories share, and how to run something in it |
 //! | `inside.rs` | what runs in an instance |
+//! | `beside.rs` | instances that share a network |
 //! | `build.rs` | the host's network, and directories that are lent |
 //! | `life.rs` | starting, ending, output, signals, users |
 //! | `walls.rs` | what holds a workload, tried as it would try |
@@ -19,6 +20,8 @@
 // Clippy knows tests by an attribute that a harness of one's own does not have.
 #![allow(clippy::unwrap_used)]
 
+#[path = "stories/beside.rs"]
+mod beside;
 #[path = "stories/build.rs"]
 mod build;
 #[path = "stories/inside.rs"]
@@ -94,6 +97,10 @@ const STORIES: &[Story] = stories![
     Namespaces ways::without_a_way_out_only_what_is_offered_is_there,
     Namespaces ways::what_cannot_be_taken_out_is_refused_at_once,
     Namespaces ways::two_wired_instances_do_not_meet,
+    Namespaces beside::a_sidecar_is_reached_on_the_loopback,
+    Namespaces beside::a_sidecar_has_all_else_for_itself,
+    Namespaces beside::each_ends_by_itself,
+    Limits beside::a_sidecar_has_its_own_limit,
     Namespaces build::a_step_reaches_what_the_host_reaches,
     Namespaces build::a_step_has_its_own_processes_and_name,
     Namespaces build::nothing_is_offered_in_the_hosts_network,

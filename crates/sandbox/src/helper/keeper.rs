@@ -27,6 +27,16 @@ struct Keeper {
     /// Readable when the init has ended.
     ended: OwnedFd,
     scratch: Option<OwnedFd>,
+    /// Whether more than one user exists inside, if there are walls.
+    groups: Option<SetGroups>,
+}
+
+/// A keeper that was made beside another.
+struct Newborn {
+    haar: OwnedFd,
+    init: OwnedFd,
+    procs: Vec<OwnedFd>,
+    groups: Option<SetGroups>,
 }
 
 /// Runs as the keeper. `socket` is the init's, by which haar will speak with it.
@@ -37,6 +47,12 @@ pub(super) fn run(haar: OwnedFd, socket: OwnedFd, order: Order) -> ! {
         Walls::Namespaces(network) => prepare(&haar, network).map(Some),
         Walls::None => plain::adopt_orphans().map(|()| None),
     };
+    settle(haar, socket, Order { procs, walls, wiring }, prepared)
+}
+
+/// Forks the init, and becomes it in the new process; in the old one, keeps it.
+fn settle(haar: OwnedFd, socket: OwnedFd, order: Order, prepared: Result<Option<SetGroups>>) -> ! {
+    let Order { procs, walls, wiring } = order;
     match prepared.and_then(|groups| Ok((groups, start_init(&haar, walls)?))) {
         Ok((Some(groups), None)) => {
             drop(haar);
@@ -46,9 +62,9 @@ pub(super) fn run(haar: OwnedFd, socket: OwnedFd, order: Order) -> ! {
             drop(haar);
             plain::run(socket, procs)
         }
-        Ok((_, Some((init, ended)))) => {
+        Ok((groups, Some((init, ended)))) => {
             drop((socket, procs));
-            let keeper = Keeper { haar, walls, init, ended, scratch: None };
+            let keeper = Keeper { haar, walls, init, ended, scratch: None, groups };
             keeper.wire(&wiring);
             keeper.serve()
         }
@@ -146,14 +162,19 @@ impl Keeper {
             let (told, ended) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
             // What haar has said comes first: it may be which directory to empty.
             if told {
-                self.obey();
+                if let Some(newborn) = self.obey() {
+                    // An open copy would hide the other's end.
+                    drop(self);
+                    newborn.run()
+                }
             } else if ended {
                 self.finish();
             }
         }
     }
 
-    fn obey(&mut self) {
+    /// Does what it is told. In a new process, returns what it needs to become a keeper.
+    fn obey(&mut self) -> Option<Newborn> {
         let done = match wire::receive::<ToKeeper>(&self.haar) {
             Ok(Some((ToKeeper::Scratch, fds))) => {
                 self.scratch = fds.into_iter().next();
@@ -161,6 +182,11 @@ impl Keeper {
             }
             Ok(Some((ToKeeper::Listen(list), _))) => self.listen(&list),
             Ok(Some((ToKeeper::Sockets { count, family }, _))) => self.make_sockets(count, family),
+            Ok(Some((ToKeeper::Beside, fds))) => match self.fork_beside(fds) {
+                Ok(None) => Ok(()),
+                Ok(newborn) => return newborn,
+                Err(error) => Err(error),
+            },
             Ok(Some((ToKeeper::Give { uid }, fds))) => self.give(fds.first(), uid),
             Ok(Some((ToKeeper::Kill | ToKeeper::Mapped { .. }, _))) => self.kill(),
             // Without haar there is nobody to serve.
@@ -169,6 +195,29 @@ impl Keeper {
         if let Err(error) = done {
             let _ = wire::send(&self.haar, &FromKeeper::Failed(error), &[]);
         }
+        None
+    }
+
+    /// Forks twice, so that the new keeper is the zygote's and not ours to reap.
+    fn fork_beside(&self, fds: Vec<OwnedFd>) -> Result<Option<Newborn>> {
+        let mut fds = fds.into_iter();
+        let (Some(haar), Some(init)) = (fds.next(), fds.next()) else {
+            return Err(Error::host("a keeper without sockets"));
+        };
+        let between = match sys::fork(0).step("fork")? {
+            Forked::Parent(pid) => pid,
+            Forked::Child => match sys::fork(0) {
+                Ok(Forked::Child) => {
+                    return Ok(Some(Newborn { haar, init, procs: fds.collect(), groups: self.groups }));
+                }
+                // Without it the sockets close, which tells haar.
+                Ok(Forked::Parent(_)) | Err(_) => sys::exit_now(0),
+            },
+        };
+        let _ = rustix::io::retry_on_intr(|| {
+            rustix::process::waitpid(Pid::from_raw(between), WaitOptions::empty())
+        });
+        Ok(None)
     }
 
     fn kill(&self) -> Result<()> {
@@ -216,6 +265,16 @@ impl Keeper {
         }
         let _ = wire::send(&self.haar, &FromKeeper::Ended, &[]);
         sys::exit_now(0)
+    }
+}
+
+impl Newborn {
+    fn run(self) -> ! {
+        let spaces = sys::unshare(UnshareFlags::NEWIPC | UnshareFlags::NEWUTS).step("new namespaces");
+        // The network is there, and wired.
+        let walls = Walls::Namespaces(Network::Isolated);
+        let order = Order { procs: self.procs, walls, wiring: Wiring::default() };
+        settle(self.haar, self.init, order, spaces.map(|()| self.groups))
     }
 }
 

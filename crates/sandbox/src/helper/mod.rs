@@ -69,6 +69,8 @@ pub fn entry() {
 fn zygote() -> Result<(), Error> {
     sys::close_from(3);
     name(c"haar-zygote");
+    // A keeper that another one has made is ours when that one ends.
+    let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     // Signals for the terminal's foreground are haar's to act on: it stops its instances in order.
     let _ = rustix::process::setsid();
     let haar = take_socket()?;

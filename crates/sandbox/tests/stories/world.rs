@@ -80,7 +80,14 @@ impl World {
 }
 
 pub(crate) async fn run_on(sandbox: &Sandbox, spec: Spec) -> Said {
-    let mut instance = sandbox.start(spec).await.unwrap();
+    read(sandbox.start(spec).await.unwrap()).await
+}
+
+pub(crate) async fn run_beside(sandbox: &Sandbox, beside: &Instance, spec: Spec) -> Said {
+    read(sandbox.start_beside(beside, spec).await.unwrap()).await
+}
+
+async fn read(mut instance: Instance) -> Said {
     let (mut out, mut err) = (String::new(), String::new());
     let (mut stdout, mut stderr) = (instance.take_stdout().unwrap(), instance.take_stderr().unwrap());
     let (read_out, read_err) = tokio::join!(stdout.read_to_string(&mut out), stderr.read_to_string(&mut err));
