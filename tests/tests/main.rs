@@ -5,6 +5,7 @@
 //! | `capture` | programs that heed no proxy, under `haar exec --capture` |
 //! | `cli` | the commands of `haar` itself, and what they say when something is wrong |
 //! | `gcloud` | gcloud, unmodified |
+//! | `iam` | conditions, custom roles, explanations, the audit log |
 //! | `languages` | Google's libraries in five languages: the same calls end the same |
 //! | `logs` | what services and clients write, and finding it |
 //! | `python` | Google's Python libraries, over gRPC and REST |
@@ -18,6 +19,7 @@ mod bad_input;
 mod capture;
 mod cli;
 mod gcloud;
+mod iam;
 mod languages;
 mod logs;
 mod python;

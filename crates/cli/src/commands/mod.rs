@@ -4,6 +4,7 @@ pub mod api;
 pub mod down;
 pub mod env;
 pub mod exec;
+pub mod iam;
 pub mod images;
 pub mod logs;
 pub mod reset;

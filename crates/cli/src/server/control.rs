@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use kernel::BoxFuture;
 use serde_json::{Value, json};
 
-use super::{Parts, builds};
+use super::{Parts, builds, why};
 use crate::report::{Result, Trouble};
 
 /// The largest body that a command sends.
@@ -59,6 +59,7 @@ impl Site for Control {
             }
             let outcome = match (request.method().clone(), request.uri().path()) {
                 (Method::GET, "/_haar/status") => Ok(status(&parts, about).await),
+                (Method::POST, "/_haar/why") => explain(&parts, &about, request).await,
                 (Method::POST, "/_haar/credentials") => credentials(&parts, request).await,
                 _ => Err((StatusCode::NOT_FOUND, "there is no such control call".into())),
             };
@@ -101,6 +102,24 @@ async fn credentials(parts: &Parts, request: Request<Incoming>) -> Outcome {
     let file = parts.iam.credentials_file(&principal).map_err(refused)?;
     let (token, lifetime) = parts.iam.access_token_for(&principal).map_err(refused)?;
     Ok(json!({ "email": email, "file": file, "access_token": token, "expires_in": lifetime.as_secs() }))
+}
+
+/// Says why somebody may do something, or may not.
+async fn explain(parts: &Parts, about: &Value, request: Request<Incoming>) -> Outcome {
+    let asked = body_of(request).await?;
+    let project = about["project"].as_str().unwrap_or_default();
+    why::answer(&parts.iam, &asked, project)
+        .ok_or_else(|| bad("a principal, a permission and a resource are needed"))
+}
+
+fn bad(message: &str) -> (StatusCode, String) {
+    (StatusCode::BAD_REQUEST, message.to_owned())
+}
+
+async fn body_of(request: Request<Incoming>) -> Outcome {
+    let body = Limited::new(request.into_body(), MAX_BODY).collect().await;
+    let body = body.map_err(|_| bad("the body cannot be read"))?;
+    serde_json::from_slice(&body.to_bytes()).map_err(|_| bad("the body is not JSON"))
 }
 
 fn answer(outcome: Outcome) -> Response<Body> {

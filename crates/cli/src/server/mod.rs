@@ -4,6 +4,7 @@
 //! projects, identity, the products, the gateway. Settings are settled before anything is opened.
 
 mod adapters;
+mod audit;
 mod builds;
 mod control;
 mod instances;
@@ -11,6 +12,7 @@ pub mod listener;
 mod oauth;
 mod operations;
 mod way_out;
+mod why;
 mod workloads;
 
 use std::{
@@ -307,6 +309,7 @@ fn join(
     let oauth = Arc::new(oauth::OAuth(parts.iam.clone()));
     let mut builder = Gateway::builder(parts.iam.clone(), parts.iam.clone(), parts.projects.clone())
         .anonymous(anonymous)
+        .audit(Arc::new(audit::Audit { iam: parts.iam.clone(), logging: parts.logging.clone() }))
         .tls(Arc::new(ca))
         .upstream(upstream)
         .ours(gateway::Ours::google().with("*.run.localhost"))
