@@ -103,7 +103,7 @@ impl Builds {
         let received = blocking(move || receive(&*maker, &mut packed)).await?;
         let Received { settings, around, folder, digest, base } = received;
         let teller = Teller::new(Arc::new(listener) as Listener, around.secrets.clone());
-        let deadline = started + TIME;
+        let deadline = Instant::now() + TIME;
         let job =
             Job { maker: self.maker.clone(), base, teller, files: &self.files, sandbox, around, deadline };
         let plan = look(&job, &folder, settings).await?;

@@ -7,6 +7,8 @@ use crate::{Failure, Settings, python, tree::Tree};
 pub struct Plan {
     /// The framework, where one was recognized.
     pub framework: Option<Framework>,
+    /// The version of the language that the folder asks for, such as `3.13`.
+    pub wanted: Option<String>,
     /// What is installed.
     pub install: Install,
     /// What is installed besides, because the start command needs it.

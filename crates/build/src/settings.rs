@@ -6,7 +6,7 @@
 //! and directories that either of them names. Nothing else of a shell or a home goes in.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs::File,
     io::Read,
     path::{Path, PathBuf},
@@ -55,6 +55,8 @@ const PATHS: [&str; 7] =
 const BUNDLES: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
 /// What a mount must not cover.
 const KEPT: [&str; 9] = ["/usr", "/bin", "/lib", "/lib64", "/sbin", "/proc", "/sys", "/dev", "/layers"];
+/// What nothing can be put into: it is empty inside, and for reading only. What a variable names there is seen elsewhere.
+const LOCAL: &str = "/usr/local";
 /// The home inside.
 pub(crate) const HOME: &str = "/home/app";
 
@@ -101,8 +103,8 @@ pub(crate) struct Surroundings {
     pub(crate) env: Vec<(String, String)>,
     /// Files, by their path inside.
     pub(crate) files: Vec<(String, Vec<u8>)>,
-    /// Files and directories of the machine that are seen where they are.
-    pub(crate) mounts: BTreeSet<PathBuf>,
+    /// Files and directories of the machine that are seen, nearly all where they are.
+    pub(crate) mounts: BTreeMap<PathBuf, String>,
     /// What must not be told.
     pub(crate) secrets: Vec<String>,
 }
@@ -112,15 +114,15 @@ impl Surroundings {
     pub(crate) fn of(settings: &Settings) -> Surroundings {
         let mut around = Surroundings::default();
         for (name, value) in settings.variables.iter().filter(|(name, _)| is_seen(name)) {
-            around.note(name, value);
-            around.env.push((name.clone(), value.clone()));
+            around.note(name, value, settings);
+            around.env.push((name.clone(), seen_value(name, value)));
         }
         around.take_pip_files(settings);
         for path in ["/etc/resolv.conf", "/etc/hosts"] {
             around.take(Path::new(path), path);
         }
         for bundle in BUNDLES {
-            around.mount(Path::new(bundle));
+            around.mount(Path::new(bundle), bundle.to_owned());
         }
         around
     }
@@ -143,7 +145,7 @@ impl Surroundings {
         ];
         for (from, to) in places.into_iter().filter_map(|(from, to)| Some((from?, to))) {
             if let Some(text) = self.take(&from, &to) {
-                options(&text).for_each(|(name, value)| self.note(&name, &value));
+                options(&text).for_each(|(name, value)| self.note(&name, &value, settings));
             }
         }
     }
@@ -154,14 +156,14 @@ impl Surroundings {
         let file = File::open(from).ok().filter(|file| file.metadata().is_ok_and(|found| found.is_file()))?;
         file.take(MAX_FILE).read_to_end(&mut bytes).ok()?;
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        if to.starts_with('/') && !to.split('/').any(|part| part == "..") {
+        if is_free(Path::new(to)) {
             self.files.push((to.to_owned(), bytes));
         }
         Some(text)
     }
 
     /// Looks at the value of a setting for secrets, and for what it names of this machine.
-    fn note(&mut self, name: &str, value: &str) {
+    fn note(&mut self, name: &str, value: &str, settings: &Settings) {
         for word in value.split_whitespace() {
             if let Some((_, rest)) = word.split_once("://")
                 && let Some((user, _)) = rest.split('/').next().unwrap_or_default().rsplit_once('@')
@@ -170,20 +172,44 @@ impl Surroundings {
                 self.secrets.extend([user, password].map(str::to_owned));
             }
             if names_paths(name) {
-                self.mount(Path::new(word.strip_prefix("file://").unwrap_or(word)));
+                let path = word.strip_prefix("file://").unwrap_or(word);
+                match (path.strip_prefix("~/"), settings.variables.get("HOME")) {
+                    (Some(path), Some(home)) => {
+                        self.mount(&Path::new(home).join(path), format!("{HOME}/{path}"));
+                    }
+                    _ => self.mount(Path::new(path), seen_word(path)),
+                }
             }
         }
     }
 
-    fn mount(&mut self, path: &Path) {
-        let is_plain = path.is_absolute()
-            && path.components().count() > 1
-            && !path.components().any(|part| part == std::path::Component::ParentDir)
-            && !KEPT.iter().any(|kept| path.starts_with(kept));
-        if is_plain && path.exists() {
-            self.mounts.insert(path.to_owned());
+    fn mount(&mut self, path: &Path, target: String) {
+        if is_free(Path::new(&target)) && path.is_absolute() && path.exists() {
+            self.mounts.insert(path.to_owned(), target);
         }
     }
+}
+
+/// Whether something of the machine's can be put at a path.
+fn is_free(path: &Path) -> bool {
+    path.is_absolute()
+        && path.components().count() > 1
+        && !path.components().any(|part| part == std::path::Component::ParentDir)
+        && !KEPT.iter().any(|kept| path.starts_with(kept))
+}
+
+/// A variable as it is seen inside.
+fn seen_value(name: &str, value: &str) -> String {
+    if !names_paths(name) || !value.contains(LOCAL) {
+        return value.to_owned();
+    }
+    value.split_whitespace().map(seen_word).collect::<Vec<_>>().join(" ")
+}
+
+/// Where a path of the machine is seen.
+fn seen_word(word: &str) -> String {
+    let is_local = Path::new(word).starts_with(LOCAL);
+    if is_local { format!("{HOME}/.machine{word}") } else { word.to_owned() }
 }
 
 fn is_seen(name: &str) -> bool {
@@ -258,9 +284,20 @@ mod tests {
             format!("[global]\nfind-links =\n    {}\n    https://mirror/x\nextra = /etc\n", wheels.display());
         std::fs::write(home.path().join(".config/pip/pip.conf"), text).unwrap();
         let around = Surroundings::of(&settings(home.path(), &[("PIP_CERT", "/nowhere/cert.pem")]));
-        assert!(around.mounts.contains(&wheels));
-        assert!(!around.mounts.contains(Path::new("/etc")));
+        assert_eq!(around.mounts.get(&wheels), Some(&wheels.display().to_string()));
+        assert!(!around.mounts.contains_key(Path::new("/etc")));
         assert!(around.files.iter().any(|(path, _)| path == "/home/app/.config/pip/pip.conf"));
+    }
+
+    #[test]
+    fn a_home_and_what_is_local_are_elsewhere_inside() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::create_dir(home.path().join("wheels")).unwrap();
+        let around =
+            Surroundings::of(&settings(home.path(), &[("PIP_FIND_LINKS", "~/wheels /usr/local/bin")]));
+        assert_eq!(around.mounts[&home.path().join("wheels")], "/home/app/wheels");
+        assert_eq!(around.mounts[Path::new("/usr/local/bin")], "/home/app/.machine/usr/local/bin");
+        assert_eq!(around.env[0].1, "~/wheels /home/app/.machine/usr/local/bin");
     }
 
     #[test]
@@ -268,6 +305,6 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let around =
             Surroundings::of(&settings(home.path(), &[("PIP_FIND_LINKS", "/ /usr/share /proc /tmp/../etc")]));
-        assert!(around.mounts.iter().all(|path| path.starts_with("/etc/")), "{:?}", around.mounts);
+        assert!(around.mounts.keys().all(|path| path.starts_with("/etc/")), "{:?}", around.mounts);
     }
 }

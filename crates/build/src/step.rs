@@ -164,8 +164,7 @@ impl Steps<'_> {
             .mounts
             .iter()
             .map(|HostMount { source, target }| bind(source, target, Access::ReadOnly));
-        let named =
-            self.around.mounts.iter().map(|path| bind(path, &path.to_string_lossy(), Access::ReadOnly));
+        let named = self.around.mounts.iter().map(|(source, target)| bind(source, target, Access::ReadOnly));
         let files = self.around.files.iter().map(|(path, bytes)| InsideFile {
             path: path.clone(),
             bytes: bytes.clone(),

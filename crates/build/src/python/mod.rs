@@ -33,7 +33,8 @@ pub(crate) fn is(tree: &Tree) -> bool {
 pub(crate) fn plan(tree: &Tree, settings: &Settings) -> Result<Plan, Failure> {
     let project = project(tree)?;
     let (install, requirements) = installs(tree, project.as_ref())?;
-    let mut plan = Plan { install, framework: framework(tree, &requirements), ..Plan::default() };
+    let framework = framework(tree, &requirements);
+    let mut plan = Plan { install, framework, wanted: wanted_version(tree), ..Plan::default() };
     if plan.framework == Some(Framework::Django) && tree.is_file("manage.py") {
         django::prepare(tree, settings, &mut plan);
     }
@@ -42,6 +43,15 @@ pub(crate) fn plan(tree: &Tree, settings: &Settings) -> Result<Plan, Failure> {
         None => find_start(tree, &requirements, project.as_ref(), &mut plan)?,
     }
     Ok(plan)
+}
+
+/// The minor version in `.python-version`, which Cloud Run's buildpacks follow.
+fn wanted_version(tree: &Tree) -> Option<String> {
+    let text = tree.read(".python-version")?;
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'))?;
+    let mut parts = line.split('.');
+    let minor = format!("{}.{}", parts.next()?, parts.next()?);
+    minor.bytes().all(|b| b.is_ascii_digit() || b == b'.').then_some(minor)
 }
 
 fn project(tree: &Tree) -> Result<Option<toml::Table>, Failure> {

@@ -119,7 +119,7 @@ fn name(line: &str) -> Option<(String, Vec<String>)> {
         .unwrap_or(line.len());
     let normal = normal(&line[..end]);
     let extras = line[end..].trim_start().strip_prefix('[').and_then(|rest| rest.split_once(']'));
-    let extras = extras.map(|(extras, _)| extras.split(',').map(|extra| normal_extra(extra)).collect());
+    let extras = extras.map(|(extras, _)| extras.split(',').map(normal_extra).collect());
     (!normal.is_empty()).then(|| (normal, extras.unwrap_or_default()))
 }
 

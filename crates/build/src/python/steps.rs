@@ -56,6 +56,12 @@ pub(crate) async fn build(
     digest: &str,
 ) -> Result<Layers, Failure> {
     let python = Python::of(job)?;
+    if let Some(wanted) = plan.wanted.as_ref().filter(|wanted| **wanted != python.version) {
+        job.teller.remark(&format!(
+            "The app asks for Python {wanted} (.python-version); it is built with this machine's {}.",
+            python.version
+        ));
+    }
     let key = dependencies_key(job, plan, &python, digest);
     let (dependencies, cached) = match job.maker.made(&key) {
         Some(layer) => {

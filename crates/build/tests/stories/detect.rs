@@ -73,6 +73,10 @@ pub(crate) fn each_app_is_found_to_be_what_it_is() {
     assert_eq!(added.remarks.len(), 1);
     let listed = plan(&[("app.py", FLASK), ("pyproject.toml", pyproject)]);
     assert_eq!(listed.install, Install::Listed(vec!["flask".into(), "gunicorn>=20".into()]));
+    assert_eq!(
+        plan(&[("main.py", ""), (".python-version", "# x\n3.13.1\n")]).wanted.as_deref(),
+        Some("3.13")
+    );
     let both = plan(&[("app.py", FLASK), ("pyproject.toml", pyproject), ("requirements.txt", "flask")]);
     assert!(matches!(both.install, Install::File { .. }));
     let asked = Settings { start: Some("python -m x".into()), ..Settings::default() };
