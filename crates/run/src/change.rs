@@ -156,6 +156,7 @@ impl Run {
     fn complete(&self, caller: &Caller, place: &Place, mut desired: Desired) -> Result<Desired> {
         let number = self.ports.projects.known(&place.project).map_or(0, |project| project.number);
         rules::complete(&mut desired.template, number);
+        rules::name_containers(&mut desired.template, &place.name);
         rules::check(place, &desired)?;
         self.check_revisions(place, &desired)?;
         let account = &desired.template.service_account;

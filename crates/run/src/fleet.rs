@@ -16,12 +16,12 @@ use kernel::{
 use crate::{
     Run,
     liveness::{self, Cpu},
-    plan,
+    plan::{self, Part},
     probe::{self, GaveUp},
     reconcile::Failure,
-    record::{Probe, Revision},
-    rules,
-    runtime::{Exit, Plan, Running, Runtime},
+    record::{Container, Probe, Revision},
+    runtime::{Beside, Exit, Plan, Running, Runtime},
+    together::Together,
     words,
 };
 
@@ -143,35 +143,51 @@ impl Fleet {
     }
 
     async fn launch(self: &Arc<Self>, run: &Arc<Run>, revision: &Revision) -> Result<Arc<Live>, Failure> {
-        let plan = plan::make(run, revision).await?;
-        let template = revision.template.clone().unwrap_or_default();
-        let container = rules::ingress_container(&template).cloned().unwrap_or_default();
-        let (source, port, memory) = (plan.source.clone(), plan.port, plan.memory);
-        let unready = Unready::new(self.start_program(run, plan).await?);
+        let mut started = self.start_all(run, plan::make(run, revision).await?).await?;
+        let Some(main) = started.iter().find(|one| one.takes_requests) else {
+            return Err(Failure::new("Internal", "the revision has no container"));
+        };
+        let (source, port, memory) = (main.source.clone(), main.port, main.memory);
+        let unready = Unready::new(as_one(main, &started));
         if !self.watch(run, plan::revision_id(revision), &source, &unready.running, memory) {
             return Err(Failure::new("Internal", "The server is shutting down."));
         }
-        match ready(&unready.running, port, container.startup_probe.as_ref()).await {
-            Ok(()) => {
-                let running = unready.into_ready();
-                let cpu = Arc::new(Cpu::new(running.clone()));
-                if let Some(probe) = container.liveness_probe {
-                    let logs = run.ports.logs.clone();
-                    tokio::spawn(liveness::watch(cpu.clone(), port, probe, source.clone(), logs));
-                }
-                Ok(Arc::new(Live { source, port, running, cpu }))
-            }
-            Err(end) => {
+        for one in &mut started {
+            if let Err(failure) = one.wait(run).await {
                 unready.running.stop(Duration::ZERO).await;
-                let message = explain(run, &source, port, memory, &end);
-                run.ports.logs.line(
-                    &source,
-                    LogStream::System,
-                    &words::probe_failed(source.owner.name(), port),
-                );
-                Err(Failure::new("HealthCheckContainerError", message))
+                return Err(failure);
             }
         }
+        let running = unready.into_ready();
+        let cpu = Arc::new(Cpu::new(running.clone()));
+        for one in started {
+            if let Some(probe) = one.container.liveness_probe {
+                let logs = run.ports.logs.clone();
+                tokio::spawn(liveness::watch(cpu.clone(), one.port, probe, source.clone(), logs));
+            }
+        }
+        Ok(Arc::new(Live { source, port, running, cpu }))
+    }
+
+    /// Starts the containers of an instance, each when those that it depends on are ready.
+    async fn start_all(&self, run: &Run, parts: Vec<Part>) -> Result<Vec<Started>, Failure> {
+        let mut all: Vec<Started> = Vec::new();
+        for mut part in parts {
+            let is_needed = |one: &&mut Started| part.container.depends_on.contains(&one.container.name);
+            for one in all.iter_mut().filter(is_needed) {
+                one.wait(run).await?;
+            }
+            part.plan.beside = Beside(all.first().map(|first| first.running.clone()));
+            all.push(self.start_part(run, part).await?);
+        }
+        Ok(all)
+    }
+
+    async fn start_part(&self, run: &Run, part: Part) -> Result<Started, Failure> {
+        let Part { container, takes_requests, plan } = part;
+        let (source, port, memory) = (plan.source.clone(), plan.port, plan.memory);
+        let running = self.start_program(run, plan).await?;
+        Ok(Started { container, takes_requests, source, port, memory, running, ready: false })
     }
 
     /// Starts the container of a job's task, and counts it for as long as it runs.
@@ -239,6 +255,49 @@ impl Members {
             self.known.insert(known.source.instance.clone(), known);
         }
         !self.closed
+    }
+}
+
+/// A container whose program has been started.
+struct Started {
+    container: Container,
+    takes_requests: bool,
+    source: LogSource,
+    port: u16,
+    memory: u64,
+    running: Arc<dyn Running>,
+    ready: bool,
+}
+
+impl Started {
+    /// Waits until it is ready. One without port and probe is at once.
+    async fn wait(&mut self, run: &Run) -> Result<(), Failure> {
+        let probe = self.container.startup_probe.as_ref();
+        if self.ready || (!self.takes_requests && probe.is_none()) {
+            return Ok(());
+        }
+        let Err(end) = ready(&self.running, self.port, probe).await else {
+            self.ready = true;
+            return Ok(());
+        };
+        let (source, port) = (&self.source, self.port);
+        let (message, said) = match self.takes_requests {
+            true => {
+                (words::not_listening(port), words::probe_failed(&format!("{}-1", source.owner.name()), port))
+            }
+            false => (words::not_started(&self.container.name), words::startup_failed(&self.container.name)),
+        };
+        let message = explain(run, source, message, self.memory, &end);
+        run.ports.logs.line(source, LogStream::System, &said);
+        Err(Failure::new("HealthCheckContainerError", message))
+    }
+}
+
+/// One container is its instance; several end together.
+fn as_one(main: &Started, all: &[Started]) -> Arc<dyn Running> {
+    match all {
+        [only] => only.running.clone(),
+        _ => Together::new(main.running.clone(), all.iter().map(|one| one.running.clone()).collect()),
     }
 }
 
@@ -345,7 +404,7 @@ async fn ready(running: &Arc<dyn Running>, port: u16, startup: Option<&Probe>) -
 }
 
 /// Cloud Run's sentence, what happened, and the last lines of output.
-fn explain(run: &Run, source: &LogSource, port: u16, memory: u64, end: &End) -> String {
+fn explain(run: &Run, source: &LogSource, failed: String, memory: u64, end: &End) -> String {
     let happened = match end {
         End::Exited(exit) => {
             remark(*exit, memory).unwrap_or_else(|| "The container ended with exit code 0.".into())
@@ -354,7 +413,7 @@ fn explain(run: &Run, source: &LogSource, port: u16, memory: u64, end: &End) -> 
     };
     let mut quoted = run.ports.logs.tail(source, QUOTED_LINES);
     quoted.retain(|line| *line != happened);
-    let mut text = format!("{} {happened}", words::not_listening(port));
+    let mut text = format!("{failed} {happened}");
     if !quoted.is_empty() {
         text.push_str("\n\nThe last lines of its log:\n");
         text.push_str(&quoted.join("\n"));

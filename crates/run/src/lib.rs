@@ -8,8 +8,8 @@
 //!
 //! A *job* is a task that is run to its end, as often as somebody asks; see [`jobs`].
 //!
-//! Left out for now: worker pools, more than one container an instance, and volumes of buckets and of NFS; each is
-//! refused with a clear error.
+//! Left out for now: worker pools, and volumes of buckets and of NFS; each is refused with a clear error. Which of an
+//! instance's containers wrote a line, its log does not say.
 
 mod api;
 mod change;
@@ -25,6 +25,7 @@ pub mod record;
 mod route;
 mod rules;
 pub mod runtime;
+mod together;
 mod volumes;
 mod words;
 

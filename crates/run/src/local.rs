@@ -205,6 +205,9 @@ impl LocalRuntime {
                 &words::warning(&nothing_mounted(&plan.mounts)),
             );
         }
+        if let Some(first) = plan.beside.0.clone() {
+            return self.run_beside(first, plan, &workload, door).await;
+        }
         let held = plan.held.clone();
         let started = self.sandbox.start(self.spec(plan, door)).await;
         let mut instance = started.map_err(|error| unstartable(&error))?;
@@ -214,6 +217,32 @@ impl LocalRuntime {
         }
         let attendants = self.attend(&workload, sockets, held, &mut instance);
         Ok(Arc::new(LocalRunning::new(instance, door, attendants)))
+    }
+
+    /// Starts a container in the network of another, which has all that serves an instance.
+    async fn run_beside(
+        &self,
+        first: Arc<dyn Running>,
+        plan: Plan,
+        workload: &Workload,
+        door: Door,
+    ) -> Result<Arc<dyn Running>, String> {
+        let any: &dyn std::any::Any = &*first;
+        let beside = any.downcast_ref::<LocalRunning>().ok_or("The other container runs elsewhere.")?;
+        let held = plan.held.clone();
+        let spec = Spec { listen: Vec::new(), ..self.spec(plan, door) };
+        let started = self.sandbox.start_beside(&beside.instance, spec).await;
+        let mut instance = started.map_err(|error| unstartable(&error))?;
+        let output = self.follow(workload, &mut instance);
+        let names = tokio::spawn(async {}).abort_handle();
+        let attendants = Attendants { output, names, guard: Box::new(()), held };
+        Ok(Arc::new(LocalRunning::new(instance, door, attendants)))
+    }
+
+    /// Brings what a container writes into the log.
+    fn follow(&self, workload: &Workload, instance: &mut Instance) -> tokio::task::JoinHandle<()> {
+        let (stdout, stderr) = (instance.take_stdout(), instance.take_stderr());
+        tokio::spawn(output::follow(stdout, stderr, self.logs.clone(), workload.source.clone()))
     }
 
     fn is_plain(&self) -> bool {
@@ -295,18 +324,13 @@ impl LocalRuntime {
         held: Held,
         instance: &mut Instance,
     ) -> Attendants {
-        let output = output::follow(
-            instance.take_stdout(),
-            instance.take_stderr(),
-            self.logs.clone(),
-            workload.source.clone(),
-        );
+        let output = self.follow(workload, instance);
         let outside = self.outside();
         let names = dns::serve(sockets.dns_udp, sockets.dns_tcp, outside.clone());
         let outward = self.lead_out(workload, instance.take_outward(), outside);
         let names = tokio::spawn(async move { tokio::join!(names, outward) }).abort_handle();
         let guard = self.inside.open(workload, sockets.for_inside);
-        Attendants { output: tokio::spawn(output), names, guard, held }
+        Attendants { output, names, guard, held }
     }
 }
 
@@ -429,6 +453,7 @@ impl Running for LocalRunning {
 fn mount(Mount { target, what }: Mount) -> sandbox::spec::Mount {
     let what = match what {
         MountKind::Host(source) => sandbox::spec::MountKind::Bind { source, access: Access::ReadOnly },
+        MountKind::Shared(source) => sandbox::spec::MountKind::Bind { source, access: Access::ReadWrite },
         MountKind::Memory { bytes } => sandbox::spec::MountKind::Tmpfs { bytes },
     };
     sandbox::spec::Mount { target, what }

@@ -3,6 +3,8 @@
 //! A service's instance and a job's task are made alike: what differs (whose they are, which variables the platform
 //! sets) is in the [`Order`].
 
+use std::sync::Arc;
+
 use ingress::RevisionId;
 use kernel::{
     Principal,
@@ -13,10 +15,10 @@ use crate::{
     Run,
     engine::Ports,
     reconcile::Failure,
-    record::{Container, EnvSource, Revision, SecretVersion, Volume},
+    record::{Container, EnvSource, Revision, SecretVersion, Template, Volume},
     rules,
-    runtime::{Held, Mount, MountKind, Plan, Secretive},
-    volumes::{Volumes, Whose},
+    runtime::{Beside, Held, Mount, MountKind, Plan, Secretive},
+    volumes::{Sharing, Volumes, Whose},
     words,
 };
 
@@ -50,33 +52,73 @@ pub(crate) fn revision_id(revision: &Revision) -> RevisionId {
     RevisionId::new(revision.resource_name())
 }
 
-/// Everything needed to start an instance of a revision.
+/// One container of an instance that is to be started.
+pub(crate) struct Part {
+    /// As it was asked for.
+    pub(crate) container: Container,
+    /// Whether requests go to it.
+    pub(crate) takes_requests: bool,
+    /// What the runtime is told.
+    pub(crate) plan: Plan,
+}
+
+/// Everything needed to start an instance of a revision: its containers, each after those that it depends on.
 ///
 /// # Errors
-/// The image is gone, a secret may no longer be read.
-pub(crate) async fn make(run: &Run, revision: &Revision) -> Result<Plan, Failure> {
+/// An image is gone, a secret may no longer be read.
+pub(crate) async fn make(run: &Run, revision: &Revision) -> Result<Vec<Part>, Failure> {
     let template = revision.template.clone().unwrap_or_default();
-    let containers = template.containers.iter().zip(digests(revision));
-    let is_ingress = |container: &Container| Some(container) == rules::ingress_container(&template);
-    let found = containers.into_iter().find(|(container, _)| is_ingress(container));
-    let (container, digest) =
-        found.ok_or_else(|| Failure::new("Internal", "the revision has no container"))?;
-    let port = rules::port(container);
-    let order = Order {
-        source: source(revision)?,
-        service_account: &template.service_account,
-        container,
-        digest,
-        volumes: &template.volumes,
-        port,
-        variables: vec![
-            ("PORT", port.to_string()),
-            ("K_SERVICE", revision.service.clone()),
-            ("K_REVISION", revision.name.clone()),
-            ("K_CONFIGURATION", revision.service.clone()),
-        ],
-    };
-    one(run, order).await
+    let digests: Vec<Option<&str>> = digests(revision).take(template.containers.len()).collect();
+    let order = rules::ordered(&template.containers)
+        .filter(|order| !order.is_empty())
+        .ok_or_else(|| Failure::new("Internal", "the revision has no container"))?;
+    let source = source(revision)?;
+    let volumes = open_volumes(run, &source, &template.service_account, &template).await?;
+    let mut parts = Vec::new();
+    for index in order {
+        let container = &template.containers[index];
+        let takes_requests = rules::ingress_container(&template) == Some(container);
+        let port = if takes_requests { rules::port(container) } else { 0 };
+        let order = Order {
+            source: source.clone(),
+            service_account: &template.service_account,
+            container,
+            digest: digests[index],
+            volumes: &template.volumes,
+            port,
+            variables: variables(revision, port),
+        };
+        let plan = with_volumes(run, order, volumes.clone()).await?;
+        parts.push(Part { container: container.clone(), takes_requests, plan });
+    }
+    Ok(parts)
+}
+
+/// What the platform sets; the port only where requests go.
+fn variables(revision: &Revision, port: u16) -> Vec<(&'static str, String)> {
+    let mut all = vec![
+        ("K_SERVICE", revision.service.clone()),
+        ("K_REVISION", revision.name.clone()),
+        ("K_CONFIGURATION", revision.service.clone()),
+    ];
+    if port != 0 {
+        all.push(("PORT", port.to_string()));
+    }
+    all
+}
+
+/// The volumes of all containers of an instance.
+async fn open_volumes(
+    run: &Run,
+    source: &LogSource,
+    account: &str,
+    template: &Template,
+) -> Result<Arc<Volumes>, Failure> {
+    let memory = template.containers.iter().map(|container| rules::memory(&container.memory)).sum();
+    let sharing = if template.containers.len() > 1 { Sharing::Several } else { Sharing::One };
+    let whose = Whose { ports: run.ports.clone(), source: source.clone(), account: account.into() };
+    let opened = Volumes::open(&whose, &template.volumes, memory, sharing).await;
+    opened.map_err(|error| Failure::new("Internal", words::no_volumes(&error)))
 }
 
 /// The digests of a revision's images, as long as there are containers.
@@ -103,18 +145,20 @@ fn source(revision: &Revision) -> Result<LogSource, Failure> {
 /// # Errors
 /// The image is gone or has no program, a secret may not be read.
 pub(crate) async fn one(run: &Run, order: Order<'_>) -> Result<Plan, Failure> {
+    let alone = Template {
+        containers: vec![order.container.clone()],
+        volumes: order.volumes.to_vec(),
+        ..Template::default()
+    };
+    let volumes = open_volumes(run, &order.source, order.service_account, &alone).await?;
+    with_volumes(run, order, volumes).await
+}
+
+async fn with_volumes(run: &Run, order: Order<'_>, volumes: Arc<Volumes>) -> Result<Plan, Failure> {
     let container = order.container;
     let image = pinned_image(run, container, order.digest).await?;
     let argv = argv(container, &image).map_err(|why| Failure::new(IMAGE_MISSING, why))?;
     let env = environment(run, &order, &image).await?;
-    let memory = rules::memory(&container.memory);
-    let whose = Whose {
-        ports: run.ports.clone(),
-        source: order.source.clone(),
-        account: order.service_account.into(),
-    };
-    let volumes = Volumes::open(&whose, order.volumes, memory).await;
-    let volumes = volumes.map_err(|error| Failure::new("Internal", words::no_volumes(&error)))?;
     let mounts = image.mounts.into_iter().map(from_image).chain(volumes.mounts(&container.mounts));
     Ok(Plan {
         project_number: run.ports.projects.known(&order.source.project).map_or(0, |project| project.number),
@@ -126,8 +170,9 @@ pub(crate) async fn one(run: &Run, order: Order<'_>) -> Result<Plan, Failure> {
         layers: image.layers,
         mounts: mounts.collect(),
         held: Held(Some(volumes)),
+        beside: Beside::default(),
         remarks: image.remarks,
-        memory,
+        memory: rules::memory(&container.memory),
         cpu: rules::cpu(&container.cpu),
         port: order.port,
         source: order.source,

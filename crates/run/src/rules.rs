@@ -3,8 +3,10 @@
 //! Sources: <https://cloud.google.com/run/docs/configuring/services/memory-limits>, `…/cpu`, `…/concurrency`,
 //! `…/request-timeout`, `…/healthchecks`, <https://cloud.google.com/run/docs/container-contract>.
 
+mod containers;
 mod volumes;
 
+pub(crate) use containers::ordered;
 pub(crate) use volumes::complete as complete_volumes;
 
 use aws_lc_rs::rand;
@@ -218,13 +220,21 @@ pub(crate) fn check_containers(template: &Template, faults: &mut Faults) {
     volumes::check(template, faults);
     match template.containers.as_slice() {
         [] => faults.add(path, "should have exactly 1 container"),
-        [only] => check_container(path, only, faults),
-        _ => faults.add(path, "More than one container an instance is not served by this version of haar yet; keep the one with a port."),
+        [_] => {}
+        several => containers::check(path, several, faults),
+    }
+    for (index, container) in template.containers.iter().enumerate() {
+        check_container(&format!("{path}[{index}]"), container, faults);
     }
 }
 
+/// Gives containers without a name the one that Cloud Run gives them.
+pub(crate) fn name_containers(template: &mut Template, service: &str) {
+    containers::name(template, service);
+}
+
 fn check_container(path: &str, container: &Container, faults: &mut Faults) {
-    let at = |field: &str| format!("{path}[0].{field}");
+    let at = |field: &str| format!("{path}.{field}");
     faults.check(!container.image.is_empty(), &at("image"), || "must not be empty".into());
     faults.check(container.port <= 65535, &at("ports[0].container_port"), || {
         "must be between 1 and 65535".into()
@@ -254,7 +264,7 @@ fn check_container(path: &str, container: &Container, faults: &mut Faults) {
 }
 
 fn check_resources(path: &str, container: &Container, faults: &mut Faults) {
-    let at = |what: &str| format!("{path}[0].resources.limits.{what}");
+    let at = |what: &str| format!("{path}.resources.limits.{what}");
     let Some(cpu) = parse_cpu(&container.cpu) else {
         return faults
             .add(at("cpu"), format!("'{}' is not a quantity of CPU such as 1, 2 or 500m", container.cpu));

@@ -20,6 +20,8 @@ pub struct Plan {
     pub mounts: Vec<Mount>,
     /// What is dropped when the instance has ended.
     pub held: Held,
+    /// The container whose network it shares: one of the same instance, started before.
+    pub beside: Beside,
     /// What its log says when it starts, a sentence each.
     pub remarks: Vec<String>,
     /// Program and arguments.
@@ -52,11 +54,23 @@ pub struct Mount {
 pub enum MountKind {
     /// A directory of this machine, for reading only.
     Host(PathBuf),
+    /// A directory of this machine that the containers of an instance share.
+    Shared(PathBuf),
     /// Files in memory, which is the instance's own.
     Memory {
         /// The most bytes they take.
         bytes: u64,
     },
+}
+
+/// A container that another is started beside.
+#[derive(Clone, Default)]
+pub struct Beside(pub Option<Arc<dyn Running>>);
+
+impl std::fmt::Debug for Beside {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "Beside(another)" } else { "Beside(nobody)" })
+    }
 }
 
 /// Whatever must stay until an instance has ended, such as what is in the directories that it mounts.
@@ -100,7 +114,7 @@ pub enum Exit {
 }
 
 /// A running instance.
-pub trait Running: Send + Sync + 'static {
+pub trait Running: std::any::Any + Send + Sync {
     /// A connection to a port on its own loopback.
     fn connect(&self, port: u16) -> BoxFuture<'_, io::Result<Stream>>;
     /// Waits for its end. May be called more than once.

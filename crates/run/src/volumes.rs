@@ -43,6 +43,15 @@ pub(crate) struct Whose {
     pub(crate) account: Arc<str>,
 }
 
+/// How many containers may mount them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    /// One.
+    One,
+    /// More.
+    Several,
+}
+
 /// The volumes of one instance: there until this is dropped.
 pub(crate) struct Volumes {
     /// By the name of the volume.
@@ -52,11 +61,17 @@ pub(crate) struct Volumes {
 }
 
 impl Volumes {
-    /// Makes them. `memory` is what all containers of the instance have together, in bytes.
+    /// Makes them. `memory` is what all containers of the instance have together, in bytes; memory that several of them
+    /// mount has no other limit than theirs.
     ///
     /// # Errors
     /// When a directory cannot be made.
-    pub(crate) async fn open(whose: &Whose, volumes: &[Volume], memory: u64) -> io::Result<Arc<Volumes>> {
+    pub(crate) async fn open(
+        whose: &Whose,
+        volumes: &[Volume],
+        memory: u64,
+        sharing: Sharing,
+    ) -> io::Result<Arc<Volumes>> {
         let mut open = Volumes { what: Vec::new(), tasks: Vec::new(), homes: Vec::new() };
         for volume in volumes {
             let what = match &volume.kind {
@@ -69,6 +84,11 @@ impl Volumes {
                     let home = open.home_in_memory(&whose.ports.run_directory)?;
                     open.tasks.push(secrets::open(whose.clone(), &home, secret).await?);
                     MountKind::Host(home)
+                }
+                Some(VolumeKind::Memory(_)) if sharing == Sharing::Several => {
+                    let home = open.home_in_memory(&whose.ports.run_directory)?;
+                    set_mode(&home, 0o1777)?;
+                    MountKind::Shared(home)
                 }
                 Some(VolumeKind::Memory(asked)) => MountKind::Memory { bytes: size(asked, memory) },
                 None => continue,

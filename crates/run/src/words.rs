@@ -47,10 +47,23 @@ pub(crate) fn not_listening(port: u16) -> String {
     )
 }
 
+/// A container beside the one with the port whose startup probe failed, or that ended before.
+pub(crate) fn not_started(container: &str) -> String {
+    format!(
+        "The user-provided container '{container}' failed the configured startup probe checks. Logs for this revision \
+         might contain more information."
+    )
+}
+
 /// The same in the log of the instance.
+pub(crate) fn startup_failed(container: &str) -> String {
+    format!("STARTUP probe failed for container \"{container}\". The instance was not started.")
+}
+
+/// A container that did not listen, in the log of the instance.
 pub(crate) fn probe_failed(container: &str, port: u16) -> String {
     format!(
-        "Default STARTUP TCP probe failed 1 time consecutively for container \"{container}-1\" on port {port}. The instance \
+        "Default STARTUP TCP probe failed 1 time consecutively for container \"{container}\" on port {port}. The instance \
          was not started."
     )
 }

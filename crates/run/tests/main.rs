@@ -15,6 +15,7 @@
 //! | `outside.rs` | what instances reach, and the ports that are theirs |
 //! | `failures.rs` | what cannot serve, and what is refused |
 //! | `volumes.rs` | databases, secrets and memory at a path |
+//! | `sidecars.rs` | several containers as one instance |
 //! | `endings.rs` | overtaken, deleted, restarted: and nothing is left |
 
 // Tests may panic; clippy does not see that these are some, because the harness is our own.
@@ -34,6 +35,8 @@ mod knative;
 mod outside;
 #[path = "stories/ports.rs"]
 mod ports;
+#[path = "stories/sidecars.rs"]
+mod sidecars;
 #[path = "stories/v2.rs"]
 mod v2;
 #[path = "stories/volumes.rs"]
@@ -78,6 +81,8 @@ const STORIES: &[Story] = stories![
     volumes::memory_is_a_volume_within_its_limit,
     volumes::a_task_finds_its_volumes,
     volumes::what_cannot_be_mounted_is_refused,
+    sidecars::containers_share_a_network_and_volumes_and_end_together,
+    sidecars::containers_that_cannot_be_together_are_refused,
     endings::a_later_change_overtakes_an_earlier_one,
     endings::a_deletion_waits_for_nobody,
     endings::requests_under_way_are_finished_before_a_deletion_ends_them,

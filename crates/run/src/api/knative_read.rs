@@ -30,6 +30,9 @@ const OURS: [&str; 6] = [
     "run.googleapis.com/observed-generation",
 ];
 
+/// Which containers start after which others, as JSON.
+pub(super) const NEEDS: &str = "run.googleapis.com/container-dependencies";
+
 /// What a manifest asks for.
 ///
 /// # Errors
@@ -78,10 +81,12 @@ pub(super) fn template(template: knative::RevisionTemplate) -> Result<Template> 
     let affinity =
         flag("run.googleapis.com/sessionAffinity", annotations.remove("run.googleapis.com/sessionAffinity"))?;
     let environment = annotations.remove("run.googleapis.com/execution-environment");
+    let needs = needs(annotations.remove(NEEDS).as_deref())?;
     let containers = spec.containers.into_iter().map(|container| {
         let mut container = read_container(container, &secrets)?;
         container.cpu_idle = throttled.unwrap_or(true);
         container.startup_cpu_boost = boost.unwrap_or(false);
+        container.depends_on = needs.get(&container.name).cloned().unwrap_or_default();
         Ok(container)
     });
     Ok(Template {
@@ -100,6 +105,17 @@ pub(super) fn template(template: knative::RevisionTemplate) -> Result<Template> 
         },
         volumes: volumes(spec.volumes, &secrets, cloud_sql.as_deref())?,
         annotations,
+    })
+}
+
+/// Which containers start after which others.
+fn needs(text: Option<&str>) -> Result<BTreeMap<String, Vec<String>>> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(BTreeMap::new()) };
+    serde_json::from_str(text).map_err(|_| {
+        Error::bad_field(
+            format!("spec.template.metadata.annotations[{NEEDS}]"),
+            "must be a JSON object of container names, each with an array of the names it depends on",
+        )
     })
 }
 

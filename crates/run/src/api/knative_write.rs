@@ -222,6 +222,15 @@ fn template_annotations(template: &Template, first: Option<&Container>) -> Map {
         }
         .into(),
     );
+    let needs: BTreeMap<&str, &[String]> = template
+        .containers
+        .iter()
+        .filter(|container| !container.depends_on.is_empty())
+        .map(|container| (&*container.name, &*container.depends_on))
+        .collect();
+    if !needs.is_empty() {
+        set(super::knative_read::NEEDS, serde_json::json!(needs).to_string());
+    }
     for volume in &template.volumes {
         if let Some(VolumeKind::CloudSql(sql)) = &volume.kind {
             set("run.googleapis.com/cloudsql-instances", sql.instances.join(","));
@@ -289,8 +298,11 @@ fn container(container: &Container) -> knative::Container {
             .into(),
             requests: Map::new(),
         }),
-        startup_probe: Some(container.startup_probe.as_ref().map_or_else(|| default_probe(container), probe))
-            .filter(|_| container.port != 0),
+        startup_probe: match (&container.startup_probe, container.port) {
+            (Some(asked), _) => Some(probe(asked)),
+            (None, 0) => None,
+            (None, _) => Some(default_probe(container)),
+        },
         liveness_probe: container.liveness_probe.as_ref().map(probe),
         working_dir: text(&container.working_dir),
         volume_mounts: container

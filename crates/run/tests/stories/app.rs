@@ -60,7 +60,7 @@ fn variable(name: &str) -> String {
 }
 
 fn serve(address: Ipv4Addr) -> ! {
-    let port = std::env::var("PORT").unwrap().parse::<u16>().unwrap();
+    let port = std::env::var("PORT").or(std::env::var("SIDE_PORT")).unwrap().parse::<u16>().unwrap();
     let listener = TcpListener::bind((address, port)).unwrap();
     println!("listening on {port}");
     loop {
@@ -88,7 +88,7 @@ fn answer(mut stream: TcpStream) -> std::io::Result<()> {
     }
 }
 
-/// What a path asks for: `/env/NAME`, `/names/HOST`, `/ask/HOST:PORT`, `/wait/`, and of a path
+/// What a path asks for: `/env/NAME`, `/names/HOST`, `/ask/HOST:PORT`, `/via/PORT/…`, `/quit/`, `/wait/`, and of a path
 /// `/file/PATH`, `/mode/PATH`, `/write/PATH`, `/fill/PATH`, `/dial/PATH`.
 fn look(path: &str) -> std::io::Result<String> {
     let (kind, rest) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
@@ -104,6 +104,16 @@ fn look(path: &str) -> std::io::Result<String> {
             Ok("waited".into())
         }
         "file" => std::fs::read_to_string(format!("/{rest}")),
+        "via" => {
+            let (port, rest) = rest.split_once('/').unwrap_or((rest, ""));
+            let mut stream = TcpStream::connect(format!("127.0.0.1:{port}"))?;
+            write!(stream, "GET /{rest} HTTP/1.1\r\n\r\n")?;
+            stream.shutdown(std::net::Shutdown::Write)?;
+            let mut said = String::new();
+            stream.read_to_string(&mut said)?;
+            Ok(said.split_once("\r\n\r\n").map_or("", |(_, body)| body).to_owned())
+        }
+        "quit" => std::process::exit(7),
         "mode" => {
             use std::os::unix::fs::PermissionsExt;
             Ok(format!("{:o}", std::fs::metadata(format!("/{rest}"))?.permissions().mode() & 0o7777))
