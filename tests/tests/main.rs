@@ -4,22 +4,26 @@
 //! | --- | --- |
 //! | `capture` | programs that heed no proxy, under `haar exec --capture` |
 //! | `cli` | the commands of `haar` itself, and what they say when something is wrong |
+//! | `deploy` | from a folder to a URL, with a database, and what is refused |
 //! | `gcloud` | gcloud, unmodified |
 //! | `iam` | conditions, custom roles, explanations, the audit log |
+//! | `inside` | Google's libraries inside a container, with no option at all |
 //! | `languages` | Google's libraries in five languages: the same calls end the same |
 //! | `logs` | what services and clients write, and finding it |
 //! | `python` | Google's Python libraries, over gRPC and REST |
 //! | `run` | services: deployed, called, refused, killed |
-//! | `terraform` | Terraform with Google's own provider |
 //! | `sql` | Cloud SQL: instances, databases, users, and their end |
+//! | `terraform` | Terraform with Google's own provider |
 //! | `bad_input` | what a careless or hostile client sends |
 //! | `survival` | kill -9 at any moment |
 
 mod bad_input;
 mod capture;
 mod cli;
+mod deploy;
 mod gcloud;
 mod iam;
+mod inside;
 mod languages;
 mod logs;
 mod python;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tests::{Haar, PROJECT, client_program, have, python, skipped};
+use tests::{Haar, PROJECT, client_program, have, instances_run, python, skipped};
 
 const HELLO: &str = "us-docker.pkg.dev/cloudrun/container/hello";
 const REGION: &str = "us-central1";
@@ -51,16 +51,6 @@ fn deploy(haar: &Haar, name: &str, container: &Value) -> Value {
 fn ready(service: &Value) -> &Value {
     let conditions = service["status"]["conditions"].as_array().expect("conditions");
     conditions.iter().find(|condition| condition["type"] == "Ready").expect("the condition Ready")
-}
-
-/// Whether instances can be had here; where they cannot, a test says so.
-fn instances_run(haar: &Haar) -> bool {
-    let level = haar.status()["level"].as_str().expect("a level").to_owned();
-    let contained = level.contains("namespaces") && !level.contains("no user namespaces");
-    if !contained {
-        skipped(format!("what instances need ({level})"));
-    }
-    contained
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A command is a file: its arguments, whose doc comments are its help, and what it does.
 
 pub mod api;
+pub mod deploy;
 pub mod down;
 pub mod env;
 pub mod exec;

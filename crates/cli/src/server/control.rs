@@ -59,8 +59,9 @@ impl Site for Control {
             }
             let outcome = match (request.method().clone(), request.uri().path()) {
                 (Method::GET, "/_haar/status") => Ok(status(&parts, about).await),
-                (Method::POST, "/_haar/why") => explain(&parts, &about, request).await,
                 (Method::POST, "/_haar/credentials") => credentials(&parts, request).await,
+                (Method::POST, "/_haar/why") => explain(&parts, &about, request).await,
+                (Method::POST, "/_haar/publish") => publish(&parts, request).await,
                 _ => Err((StatusCode::NOT_FOUND, "there is no such control call".into())),
             };
             answer(outcome)
@@ -87,12 +88,7 @@ async fn status(parts: &Parts, mut about: Value) -> Value {
 
 /// A credentials file and an access token for a principal, the owner if none is named.
 async fn credentials(parts: &Parts, request: Request<Incoming>) -> Outcome {
-    let bad = |message: &str| (StatusCode::BAD_REQUEST, message.to_owned());
-    let body = Limited::new(request.into_body(), MAX_BODY)
-        .collect()
-        .await
-        .map_err(|_| bad("the body cannot be read"))?;
-    let asked: Value = serde_json::from_slice(&body.to_bytes()).map_err(|_| bad("the body is not JSON"))?;
+    let asked = body_of(request).await?;
     let refused = |error: kernel::Error| (StatusCode::BAD_REQUEST, error.message().to_owned());
     let principal = match asked["principal"].as_str() {
         None => parts.iam.owner().principal(),
@@ -110,6 +106,18 @@ async fn explain(parts: &Parts, about: &Value, request: Request<Incoming>) -> Ou
     let project = about["project"].as_str().unwrap_or_default();
     why::answer(&parts.iam, &asked, project)
         .ok_or_else(|| bad("a principal, a permission and a resource are needed"))
+}
+
+/// Gives a service a port of this machine.
+async fn publish(parts: &Parts, request: Request<Incoming>) -> Outcome {
+    let asked = body_of(request).await?;
+    let port = asked["port"].as_u64().and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
+    let (Some(port), Some(host)) = (port, asked["host"].as_str()) else {
+        return Err(bad("a port and a service's host are needed"));
+    };
+    let published = parts.published.get().ok_or_else(|| bad("haar is still starting"))?;
+    published.publish(port, host).map_err(|trouble| bad(&trouble.to_string()))?;
+    Ok(json!({}))
 }
 
 fn bad(message: &str) -> (StatusCode, String) {

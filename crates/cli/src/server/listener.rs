@@ -29,12 +29,19 @@ pub fn refuse_second(data: &DataDir) -> Result<()> {
 
 /// The socket that systemd handed in (`LISTEN_FDS`), or a new one.
 pub fn open(address: SocketAddr) -> Result<TcpListener> {
-    if let Some(socket) = from_systemd()? {
-        return Ok(socket);
+    match from_systemd()? {
+        Some(socket) => Ok(socket),
+        None => bind(address).map_err(|trouble| {
+            trouble
+                .next("stop that, or choose another port with --listen 127.0.0.1:PORT (:0 takes a free one)")
+        }),
     }
+}
+
+/// A new socket; where it cannot be had because somebody else has it, the error says who.
+pub fn bind(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => Trouble::new(format!("{address} is taken{}", by_whom(address.port())))
-            .next("stop that, or choose another port with --listen 127.0.0.1:PORT (:0 takes a free one)"),
+        io::ErrorKind::AddrInUse => Trouble::new(format!("{address} is taken{}", by_whom(address.port()))),
         _ => Trouble::new(format!("cannot listen on {address}: {error}")),
     })
 }

@@ -11,6 +11,7 @@ mod instances;
 pub mod listener;
 mod oauth;
 mod operations;
+mod published;
 mod way_out;
 mod why;
 mod workloads;
@@ -19,7 +20,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::PathBuf,
     process::ExitCode,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -42,6 +43,7 @@ use tracing_subscriber::{
 };
 
 use instances::Instances;
+use published::Published;
 use way_out::WayOut;
 use workloads::Workloads;
 
@@ -94,6 +96,8 @@ pub struct Parts {
     operations: Operations,
     instances: Instances,
     builds: build::Builds,
+    /// Ports that are services' own; there once the gateway is.
+    published: OnceLock<Published>,
     /// Where sockets are.
     run_directory: PathBuf,
 }
@@ -129,6 +133,7 @@ async fn run(
     parts.workloads.bind(gateway.clone());
     // Before the first connection is accepted: those that waited while haar was restarted find their service.
     parts.run.begin(parts.ingress.clone());
+    parts.published.get_or_init(|| Published::open(&settings.data, gateway.clone(), parts.ingress.clone()));
     let opened = gateway.open(Listener::machine(socket)).doing("listen")?;
     settings.data.write("run.json", &serde_json::to_vec_pretty(&running).doing("write run.json")?)?;
     ready(&running);
@@ -231,6 +236,7 @@ impl Parts {
             operations,
             instances,
             builds,
+            published: OnceLock::new(),
             run_directory,
         })
     }

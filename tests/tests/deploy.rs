@@ -1,0 +1,278 @@
+//! `haar deploy`: from a folder to a URL, and what happens when there is no way.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use tests::{Haar, PROJECT, Ran, instances_run, run, skipped};
+
+/// An app in one file that needs no library, and answers as its variable says.
+const PLAIN: &str = r#"
+import http.server, os, sys
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = (os.environ.get("SAYS", "hello") + " v1").encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+print("about to listen", flush=True)
+http.server.HTTPServer((HOST, PORT), Answer).serve_forever()
+"#;
+
+/// A folder with one program.
+fn folder(haar: &Haar, name: &str, program: &str) -> PathBuf {
+    let folder = haar.home().join(name);
+    fs::create_dir_all(&folder).expect("a folder");
+    fs::write(folder.join("main.py"), program).expect("a program");
+    folder
+}
+
+fn plain(host: &str, port: &str) -> String {
+    PLAIN.replace("HOST", host).replace("PORT", port)
+}
+
+fn listening() -> String {
+    plain("\"0.0.0.0\"", "int(os.environ[\"PORT\"])")
+}
+
+pub(crate) fn deploy(haar: &Haar, folder: &Path, more: &[&str]) -> Ran {
+    let folder = folder.to_str().expect("a path");
+    haar.cli(&[&["deploy", folder, "--json"], more].concat())
+}
+
+pub(crate) fn deployed(ran: Ran) -> Value {
+    serde_json::from_str(&ran.succeeds().stdout).expect("what was deployed, in JSON")
+}
+
+/// An HTTP answer: its status, and the whole of it.
+fn request(address: &str, text: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).expect("a connection");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+    stream.write_all(text.as_bytes()).expect("a request");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("an answer");
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    (answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0), answer)
+}
+
+pub(crate) fn get(haar: &Haar, url: &Value) -> (u16, String) {
+    let host = url.as_str().expect("a url").trim_start_matches("http://");
+    request(haar.listen(), &format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"))
+}
+
+fn a_free_port() -> u16 {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    socket.local_addr().expect("its address").port()
+}
+
+#[test]
+fn a_program_becomes_a_service_and_its_next_revision() {
+    let haar = Haar::start();
+    if !instances_run(&haar) {
+        return;
+    }
+    let app = folder(&haar, "tide", &listening());
+    let port = a_free_port().to_string();
+    let first = deployed(deploy(&haar, &app, &["--publish", &port, "--env", "SAYS=high water"]));
+    assert!(get(&haar, &first["url"]).1.ends_with("high water v1"), "{first:#}");
+    let door = format!("127.0.0.1:{port}");
+    let published = request(&door, "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    assert!(published.1.ends_with("high water v1"), "{published:?}");
+
+    fs::write(app.join("main.py"), listening().replace("v1", "v2")).expect("a new version");
+    let began = Instant::now();
+    let second = deployed(deploy(&haar, &app, &[]));
+    println!("a second deploy took {:?}", began.elapsed());
+    assert_ne!(first["revision"], second["revision"]);
+    assert!(get(&haar, &second["url"]).1.ends_with("high water v2"), "variables stay: {second:#}");
+
+    // The port is the service's own still when haar comes back.
+    let mut haar = haar;
+    haar.cli(&["down"]).succeeds();
+    haar.up(&[]);
+    let published = request(&door, "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    assert!(published.1.ends_with("high water v2"), "{published:?}");
+}
+
+#[test]
+fn what_cannot_be_deployed_is_refused_before_anything_is_made() {
+    let haar = Haar::start();
+    let empty = haar.home().join("empty");
+    fs::create_dir_all(&empty).expect("a folder");
+    deploy(&haar, &haar.home().join("nowhere"), &[]).fails_saying("cannot find");
+    let app = folder(&haar, "tide", &listening());
+    deploy(&haar, &app, &["--name", "Tide"]).fails_saying("cannot be a service's name");
+    deploy(&haar, &app, &["--region", "atlantis1"]).fails_saying("atlantis1");
+    if !instances_run(&haar) {
+        return;
+    }
+    deploy(&haar, &empty, &[]).fails_saying("requirements.txt");
+    deployed(deploy(&haar, &app, &[]));
+    let other = folder(&haar, "other", &listening());
+    deploy(&haar, &other, &["--name", "tide"]).fails_saying("was deployed from");
+    deployed(deploy(&haar, &other, &["--name", "tide", "--replace"]));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let port = taken.local_addr().expect("its address").port().to_string();
+    deploy(&haar, &other, &["--name", "tide", "--publish", &port]).fails_saying("is taken by");
+}
+
+#[test]
+fn an_app_that_cannot_serve_fails_its_deploy_and_the_one_before_stays() {
+    let haar = Haar::start();
+    if !instances_run(&haar) {
+        return;
+    }
+    let app = folder(&haar, "tide", &listening());
+    let good = deployed(deploy(&haar, &app, &[]));
+    let failing = |program: &str, words: &str| {
+        fs::write(app.join("main.py"), program).expect("a program");
+        let ran = deploy(&haar, &app, &[]).fails_saying("failed to start and listen on the port");
+        assert!(ran.stderr.contains(words), "its last words are missing: {ran:?}");
+        assert!(ran.stderr.contains("keeps serving"), "{ran:?}");
+        assert!(get(&haar, &good["url"]).1.ends_with("hello v1"), "the one before must serve");
+    };
+    failing("import sys; print('no water in the harbour'); sys.exit(3)", "no water in the harbour");
+    failing("import nothing_of_that_name", "ModuleNotFoundError");
+    // Not waited for: Cloud Run gives it four minutes.
+    if std::env::var_os("HAAR_SLOW_TESTS").is_some() {
+        failing(&plain("\"0.0.0.0\"", "9999"), "about to listen");
+        failing(&plain("\"127.0.0.1\"", "int(os.environ[\"PORT\"])"), "about to listen");
+    }
+    let account = format!("stranger@{PROJECT}.iam.gserviceaccount.com");
+    deploy(&haar, &app, &["--service-account", &account]).fails_saying(&account);
+}
+
+/// The example, copied, so that a test may change it.
+fn example(haar: &Haar) -> PathBuf {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/django");
+    let to = haar.home().join("harbour-log");
+    let mut copy = Command::new("cp");
+    copy.arg("-r").arg(from).arg(&to);
+    run(copy).succeeds();
+    to
+}
+
+/// The key that the app asks Secret Manager for, and the account that may read it.
+fn prepare_key(haar: &Haar) {
+    let secrets = format!("secretmanager.googleapis.com/v1/projects/{PROJECT}/secrets");
+    let secret = format!("{secrets}/django-secret-key");
+    let ok = |answer: Value| assert!(answer["error"].is_null(), "{answer:#}");
+    ok(haar.api(
+        "POST",
+        &format!("{secrets}?secretId=django-secret-key"),
+        Some(&json!({ "replication": { "automatic": {} } })),
+    ));
+    ok(haar.api(
+        "POST",
+        &format!("{secret}:addVersion"),
+        Some(&json!({ "payload": { "data": "dGhlIHRpZGUgaXMgb3V0" } })),
+    ));
+    let accounts = format!("iam.googleapis.com/v1/projects/{PROJECT}/serviceAccounts");
+    ok(haar.api("POST", &accounts, Some(&json!({ "accountId": "harbour-log" }))));
+    let member = format!("serviceAccount:harbour-log@{PROJECT}.iam.gserviceaccount.com");
+    let policy = json!({ "policy": { "bindings": [{ "role": "roles/secretmanager.secretAccessor", "members": [member] }] } });
+    ok(haar.api("POST", &format!("{secret}:setIamPolicy"), Some(&policy)));
+}
+
+/// Writes an entry as a browser would: the form with its token and its cookie.
+fn write_entry(haar: &Haar, url: &Value, text: &str) -> (u16, String) {
+    let host = url.as_str().expect("a url").trim_start_matches("http://");
+    let (_, page) = get(haar, url);
+    let between = |start: &str, end: char| {
+        let from = page.find(start).unwrap_or_else(|| panic!("no {start} in {page}")) + start.len();
+        page[from..].split(end).next().unwrap_or_default().to_owned()
+    };
+    let cookie = between("csrftoken=", ';');
+    let token = between("name=\"csrfmiddlewaretoken\" value=\"", '"');
+    let form = format!("csrfmiddlewaretoken={token}&text={}", text.replace(' ', "+"));
+    request(
+        haar.listen(),
+        &format!(
+            "POST / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nCookie: csrftoken={cookie}\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
+            form.len()
+        ),
+    )
+}
+
+fn services(haar: &Haar, name: &str) -> Value {
+    let status = haar.status();
+    let all = status["services"].as_array().expect("services");
+    all.iter().find(|service| service["name"] == name).cloned().expect("the service")
+}
+
+#[test]
+fn django_goes_from_a_folder_to_a_url_with_a_database() {
+    let haar = Haar::start_with(&["--idle-after", "1"]);
+    if !instances_run(&haar) {
+        return;
+    }
+    let versions: Value =
+        serde_json::from_str(&haar.cli(&["sql", "list", "--json"]).succeeds().stdout).expect("versions");
+    if versions["versions"].as_array().is_none_or(Vec::is_empty) {
+        return skipped("PostgreSQL");
+    }
+    let app = example(&haar);
+    prepare_key(&haar);
+    let deploy_it = || deploy(&haar, &app, &["--with", "postgres"]);
+
+    let first = deployed(deploy_it());
+    let made = first["made"].to_string();
+    for thing in ["instance", "database", "user", "secret", "cloudsql.client"] {
+        assert!(made.contains(thing), "{thing} is not said to be made: {made}");
+    }
+    assert_eq!(get(&haar, &first["url"]).0, 200);
+    assert_eq!(write_entry(&haar, &first["url"], "a seal on the pier").0, 302);
+    let (_, page) = get(&haar, &first["url"]);
+    assert!(page.contains("a seal on the pier"), "{page}");
+
+    structured_lines_arrive(&haar);
+    goes_to_zero_and_comes_back(&haar, &first["url"]);
+    a_failed_migration_keeps_the_revision(&haar, &app, &first);
+
+    let second = deployed(deploy_it());
+    assert_eq!(second["made"], json!([]), "a second deploy makes a revision and nothing else");
+    let (_, page) = get(&haar, &second["url"]);
+    assert!(page.contains("a seal on the pier"), "the rows are still there: {page}");
+}
+
+fn structured_lines_arrive(haar: &Haar) {
+    let filter = "resource.labels.service_name=\"harbour-log\" AND jsonPayload.logger=\"logbook.views\"";
+    let body = json!({ "resourceNames": [format!("projects/{PROJECT}")], "filter": filter });
+    let listed = haar.api("POST", "logging.googleapis.com/v2/entries:list", Some(&body));
+    let entry = &listed["entries"][0];
+    assert_eq!(entry["severity"], "INFO", "{listed:#}");
+    assert!(entry["trace"].as_str().is_some_and(|trace| trace.contains("/traces/")), "{entry:#}");
+    assert_eq!(entry["jsonPayload"]["length"], 18, "{entry:#}");
+}
+
+fn goes_to_zero_and_comes_back(haar: &Haar, url: &Value) {
+    let until = Instant::now() + Duration::from_secs(30);
+    while services(haar, "harbour-log")["instances"] != 0 {
+        assert!(Instant::now() < until, "it does not go to zero");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(get(haar, url).0, 200, "the first request after zero");
+}
+
+fn a_failed_migration_keeps_the_revision(haar: &Haar, app: &Path, before: &Value) {
+    let migration = app.join("logbook/migrations/0002_wrong.py");
+    let wrong = "from django.db import migrations\n\n\nclass Migration(migrations.Migration):\n    \
+                 dependencies = [(\"logbook\", \"0001_initial\")]\n    \
+                 operations = [migrations.RunSQL(\"ALTER TABLE no_such_table ADD COLUMN a int\")]\n";
+    fs::write(&migration, wrong).expect("a migration");
+    let ran = deploy(haar, app, &["--with", "postgres"]).fails_saying("the migration failed");
+    assert!(ran.stderr.contains("no_such_table"), "the job's log is not shown: {ran:?}");
+    fs::remove_file(migration).expect("to remove it again");
+    assert_eq!(services(haar, "harbour-log")["revision"], before["revision"]);
+    assert!(get(haar, &before["url"]).1.contains("a seal on the pier"), "the one before must serve");
+}
