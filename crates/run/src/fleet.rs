@@ -297,7 +297,7 @@ impl Started {
 fn as_one(main: &Started, all: &[Started]) -> Arc<dyn Running> {
     match all {
         [only] => only.running.clone(),
-        _ => Together::new(main.running.clone(), all.iter().map(|one| one.running.clone()).collect()),
+        _ => Together::of(main.running.clone(), all.iter().map(|one| one.running.clone()).collect()),
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct Together {
 
 impl Together {
     /// Watches over these from now on.
-    pub(crate) fn new(ingress: Arc<dyn Running>, all: Vec<Arc<dyn Running>>) -> Arc<dyn Running> {
+    pub(crate) fn of(ingress: Arc<dyn Running>, all: Vec<Arc<dyn Running>>) -> Arc<dyn Running> {
         let (tell, exit) = watch::channel(None);
         let ends: Vec<_> = all.iter().map(|one| one.ended()).collect();
         let stops: Vec<_> = all.iter().map(Arc::downgrade).collect();
@@ -55,7 +55,8 @@ async fn stop_all(all: &[Arc<dyn Running>], grace: Duration) {
         one.thaw();
     }
     let mut stops = tokio::task::JoinSet::new();
-    for one in all.iter().cloned() {
+    for one in all {
+        let one = one.clone();
         stops.spawn(async move { one.stop(grace).await });
     }
     while stops.join_next().await.is_some() {}
