@@ -43,7 +43,7 @@ impl Callers {
     /// `UNAUTHENTICATED` for missing or wrong credentials, in Google's words.
     pub(crate) fn identify(&self, conn: &Conn, host: &str, uri: &Uri, headers: &HeaderMap) -> Result<Caller> {
         let principal = match credentials(uri, headers)? {
-            Some(token) => self.authenticator.authenticate(token)?,
+            Some(token) => self.authenticator.authenticate_for(token, hosts::bare(host))?,
             None => self.without_credentials(conn, host, headers)?,
         };
         let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();

@@ -23,6 +23,15 @@ pub trait Authenticator: Send + Sync {
     /// # Errors
     /// `UNAUTHENTICATED`, in Google's words, for a token that is unknown, malformed, expired or revoked.
     fn authenticate(&self, token: &str) -> Result<Principal, Error>;
+
+    /// The same for a call to a host: a token that names the API it is for is good for no other.
+    ///
+    /// # Errors
+    /// As [`Authenticator::authenticate`].
+    fn authenticate_for(&self, token: &str, host: &str) -> Result<Principal, Error> {
+        let _ = host;
+        self.authenticate(token)
+    }
 }
 
 /// Issues credentials to workloads: what a metadata server hands out.
