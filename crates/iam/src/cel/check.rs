@@ -70,6 +70,11 @@ fn expression(tree: &Expr) -> Checked {
         Kind::List(items) => list(items)?,
         Kind::Name(name) => return Err(undeclared(tree.at, name)),
         Kind::Field(..) => attribute(tree)?,
+        // No attribute of a request has keys.
+        Kind::Index(operand, _) => {
+            let (_, kind) = expression(operand)?;
+            return Err(overload(tree.at, "_[_]", &[&kind]));
+        }
         Kind::Call(None, name, arguments) => function(tree.at, name, arguments)?,
         Kind::Call(Some(operand), name, arguments) => method(tree.at, operand, name, arguments)?,
         Kind::Not(operand) => match expression(operand)? {

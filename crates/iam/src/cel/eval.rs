@@ -234,7 +234,7 @@ impl TextTest {
 
 impl Template {
     /// What stands in the text where the template has its variable; nothing where the template does not fit.
-    fn extract<'t>(&self, text: &'t str) -> &'t str {
+    pub(super) fn extract<'t>(&self, text: &'t str) -> &'t str {
         let Some(start) = text.find(&*self.before).map(|at| at + self.before.len()) else { return "" };
         let rest = &text[start..];
         match self.after.is_empty() {

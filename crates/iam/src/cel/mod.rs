@@ -16,18 +16,22 @@
 //! <https://github.com/google/cel-spec/blob/master/doc/langdef.md>.
 
 mod check;
+mod dynamic;
 mod eval;
 mod lex;
 mod parse;
 mod print;
 mod time;
+mod values;
 
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 
+pub(crate) use dynamic::Formula;
 pub(crate) use eval::{Attributes, Missing, Target};
+pub(crate) use values::Failure;
 
 /// The longest expression that is read, in bytes. Google documents none; this bounds the work that one policy can ask
 /// for, and is far beyond what twelve operators can use.

@@ -22,6 +22,8 @@ pub(super) enum Kind {
     Name(String),
     /// `operand.field`
     Field(Box<Expr>, String),
+    /// `operand[key]`
+    Index(Box<Expr>, Box<Expr>),
     /// `name(…)`, or `operand.name(…)`.
     Call(Option<Box<Expr>>, String, Vec<Expr>),
     Not(Box<Expr>),
@@ -161,6 +163,7 @@ pub(super) fn operators(tree: &Expr) -> usize {
         Kind::Bool(_) | Kind::Int(_) | Kind::Text(_) | Kind::Name(_) => 0,
         Kind::List(items) => all(items),
         Kind::Field(operand, _) | Kind::Minus(operand) => operators(operand),
+        Kind::Index(operand, key) => operators(operand) + operators(key),
         Kind::Call(operand, _, arguments) => operand.as_deref().map_or(0, operators) + all(arguments),
         Kind::Not(operand) => 1 + operators(operand),
         Kind::Binary(operator, left, right) => {
@@ -284,19 +287,34 @@ impl Parser {
     /// What follows an operand: fields and methods.
     fn selections(&mut self, mut operand: Expr) -> Result<Expr, Fault> {
         let mut length = 0;
-        while self.took(".") {
+        while self.is(".") || self.is("[") {
             length += 1;
-            let (at, name) = (self.at(), self.name()?);
             if self.depth + length > MOST_DEPTH {
-                return Err(Fault::new(at, format!("expression nests more than {MOST_DEPTH} levels deep")));
+                return Err(Fault::new(
+                    self.at(),
+                    format!("expression nests more than {MOST_DEPTH} levels deep"),
+                ));
             }
-            let kind = match self.took("(") {
-                true => Kind::Call(Some(operand.into()), name, self.list(")")?),
-                false => Kind::Field(operand.into(), name),
-            };
-            operand = Expr { at, kind };
+            operand = self.selection(operand)?;
         }
-        if self.is("[") || self.is("{") { Err(self.unexpected()) } else { Ok(operand) }
+        if self.is("{") { Err(self.unexpected()) } else { Ok(operand) }
+    }
+
+    /// One field, method or key of an operand.
+    fn selection(&mut self, operand: Expr) -> Result<Expr, Fault> {
+        if self.took("[") {
+            let at = self.at();
+            let key = self.choice()?;
+            self.expect("]")?;
+            return Ok(Expr { at, kind: Kind::Index(operand.into(), key.into()) });
+        }
+        self.expect(".")?;
+        let (at, name) = (self.at(), self.name()?);
+        let kind = match self.took("(") {
+            true => Kind::Call(Some(operand.into()), name, self.list(")")?),
+            false => Kind::Field(operand.into(), name),
+        };
+        Ok(Expr { at, kind })
     }
 
     fn primary(&mut self) -> Result<Expr, Fault> {

@@ -25,6 +25,10 @@ impl Display for Expr {
                 at_least(f, operand, PRIMARY)?;
                 write!(f, ".{name}")
             }
+            Kind::Index(operand, key) => {
+                at_least(f, operand, PRIMARY)?;
+                write!(f, "[{key}]")
+            }
             Kind::Call(operand, name, arguments) => {
                 if let Some(operand) = operand {
                     at_least(f, operand, PRIMARY)?;
