@@ -18,6 +18,7 @@ use crate::{
     Iam, SERVICE,
     conditions::{Context, Modified},
     decide::Asker,
+    federation::Name,
     jwt::{self, Unverified},
     members::is_email,
     owner::{CLIENT_ID, GCLOUD_CLIENT_ID},
@@ -153,6 +154,27 @@ impl Authenticator for Iam {
         self.checked.put(token, principal.clone(), expires, generation);
         Ok(principal)
     }
+
+    fn authenticate_for(&self, token: &str, host: &str) -> Result<Principal, Error> {
+        let principal = self.authenticate(token)?;
+        match token.starts_with("ya29.") || is_for(token, host) {
+            true => Ok(principal),
+            false => Err(refused("ACCESS_TOKEN_TYPE_UNSUPPORTED")),
+        }
+    }
+}
+
+/// Whether a self-signed token that was checked may be used at a host: with scopes it may at all of them, with an
+/// audience at that API, regional hosts included.
+fn is_for(token: &str, host: &str) -> bool {
+    let Ok(claims) = Unverified::parse(token).map(Unverified::checked_before) else { return false };
+    let is_scoped = claims.text("scope").is_some_and(|scope| !scope.is_empty());
+    let is_there = |audience: &str| {
+        let api = audience.strip_prefix("https://").and_then(|rest| rest.split('/').next()).unwrap_or_default();
+        host.strip_suffix(api).is_some_and(|region| region.is_empty() || region.ends_with('-'))
+    };
+    // Addressed by the address of the port, a call names no API.
+    is_scoped || !host.ends_with(".googleapis.com") || claims.meant_for(is_there)
 }
 
 impl Iam {
@@ -185,6 +207,11 @@ impl Iam {
                 .accounts
                 .get(email)
                 .is_some_and(|account| !account.disabled && account.unique_id == claims.unique_id),
+            Principal::Federated(who) => who
+                .pool()
+                .strip_prefix("//iam.googleapis.com/")
+                .and_then(|pool| Name::known(pool, &*self.projects))
+                .is_some_and(|name| self.federation.is_open(name.project, name.pool)),
             _ => true,
         }
     }

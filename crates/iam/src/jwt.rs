@@ -181,8 +181,19 @@ pub(crate) enum Fault {
     TooLong,
 }
 
+/// How a token is signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Algorithm {
+    /// RSA, PKCS #1 v1.5, SHA-256.
+    Rs256,
+    /// ECDSA on P-256, SHA-256.
+    Es256,
+}
+
 /// A token taken apart, its signature not yet checked.
 pub(crate) struct Unverified<'a> {
+    /// How it says it is signed: the key must be one for that.
+    pub algorithm: Algorithm,
     /// The id of the key that is said to have signed it; empty where none is named.
     pub key_id: String,
     /// What it claims. To be believed only from [`Unverified::verify`].
@@ -197,16 +208,29 @@ impl<'a> Unverified<'a> {
     /// # Errors
     /// [`Fault::Malformed`] for anything but three parts, `alg` RS256 and claims that are an object.
     pub(crate) fn parse(token: &'a str) -> Result<Self, Fault> {
+        let parsed = Self::parse_foreign(token)?;
+        if parsed.algorithm == Algorithm::Rs256 { Ok(parsed) } else { Err(Fault::Malformed) }
+    }
+
+    /// The same for a token that others made, who may sign with ES256 too.
+    ///
+    /// # Errors
+    /// As [`Unverified::parse`].
+    pub(crate) fn parse_foreign(token: &'a str) -> Result<Self, Fault> {
         if token.len() > LONGEST {
             return Err(Fault::Malformed);
         }
         let (signed, signature) = token.rsplit_once('.').ok_or(Fault::Malformed)?;
         let (header, claims) = signed.split_once('.').ok_or(Fault::Malformed)?;
         let header = object(header)?;
-        if header.get("alg").and_then(Value::as_str) != Some("RS256") || header.contains_key("crit") {
-            return Err(Fault::Malformed);
-        }
+        let algorithm = match header.get("alg").and_then(Value::as_str) {
+            _ if header.contains_key("crit") => return Err(Fault::Malformed),
+            Some("RS256") => Algorithm::Rs256,
+            Some("ES256") => Algorithm::Es256,
+            _ => return Err(Fault::Malformed),
+        };
         Ok(Unverified {
+            algorithm,
             key_id: header.get("kid").and_then(Value::as_str).unwrap_or_default().to_owned(),
             claims: object(claims)?,
             signed,
@@ -224,12 +248,22 @@ impl<'a> Unverified<'a> {
         key.verifies(self.signed.as_bytes(), &self.signature)
     }
 
+    /// Whether a check of signed bytes and signature says yes.
+    pub(crate) fn is_signed(&self, check: impl FnOnce(&[u8], &[u8]) -> bool) -> bool {
+        check(self.signed.as_bytes(), &self.signature)
+    }
+
     /// Checks signature and time.
     ///
     /// # Errors
     /// What is wrong with it, the signature first.
     pub(crate) fn verify(self, key: &Public, now: u64) -> Result<Claims, Fault> {
         if self.is_by(key) { self.signed_claims(now) } else { Err(Fault::Signature) }
+    }
+
+    /// The claims of a token that was checked whole before.
+    pub(crate) fn checked_before(self) -> Claims {
+        Claims(self.claims)
     }
 
     /// The claims of a token whose signature [was checked](Unverified::is_by), if now is their time.

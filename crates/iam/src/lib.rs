@@ -11,7 +11,7 @@
 //! whose policy was never set has the [default one](Iam::default_policy), in which the person at the machine is
 //! owner. Its default service account is written by [`Iam::ensure_project`], or when it is first used.
 //!
-//! Left out so far: deny policies, principal access boundaries, federation, key upload.
+//! Left out so far: deny policies, principal access boundaries.
 
 mod accounts;
 mod api;
@@ -24,6 +24,7 @@ mod credentials;
 mod custom;
 mod decide;
 mod explain;
+mod federation;
 mod groups;
 mod jwt;
 mod keys;
@@ -35,6 +36,7 @@ mod policies;
 mod records;
 mod roles;
 mod tokens;
+mod x509;
 
 use std::sync::{
     Arc,
@@ -52,6 +54,7 @@ use kernel::{
 
 pub use accounts::default_account;
 pub use explain::{ExplainedBinding, ExplainedCondition, Explanation, Level, Question};
+pub use federation::Fetch;
 pub use groups::Group;
 pub use metadata::Instance;
 pub use oauth::Request;
@@ -80,6 +83,8 @@ pub struct Iam {
     deleted: Mirror<AccountRecord>,
     keys: Mirror<KeyRecord>,
     revoked: Mirror<RevokedRecord>,
+    federation: federation::Pools,
+    sign_ins: oauth::SignIns,
     checked: tokens::Checked,
     mint: tokens::Mint,
     signers: keys::Signers,
@@ -125,6 +130,8 @@ impl Iam {
             deleted: Mirror::open(store.clone(), DELETED).await?,
             keys: counted::<KeyRecord>(&store, KEYS, &generation).await?,
             revoked: counted::<RevokedRecord>(&store, REVOKED, &generation).await?,
+            federation: federation::Pools::open(&store, &generation).await?,
+            sign_ins: oauth::SignIns::default(),
             checked: tokens::Checked::new(generation),
             mint: tokens::Mint::new(&token_secret(&*store).await?),
             signers: keys::Signers::open(&*store).await?,

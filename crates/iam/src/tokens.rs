@@ -114,6 +114,14 @@ impl Mint {
         decode(payload).ok_or(Refusal::Unknown)
     }
 
+    /// A secret name for something, always the same for this mint: 32 hexadecimal digits.
+    pub(crate) fn name(&self, of: &str) -> String {
+        let mut context = hmac::Context::with_key(&self.0);
+        context.update(b"name:");
+        context.update(of.as_bytes());
+        crate::keys::hex(&context.sign().as_ref()[..16])
+    }
+
     fn tag(&self, kind: Kind, payload: &[u8]) -> hmac::Tag {
         let mut context = hmac::Context::with_key(&self.0);
         context.update(kind.prefix().as_bytes());

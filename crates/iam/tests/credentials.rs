@@ -182,6 +182,15 @@ async fn what_an_account_signs_can_be_checked_and_is_no_identity_token() {
         machine(APP),
         "a self-signed token opens the API"
     );
+    for (host, opens) in [
+        ("secretmanager.googleapis.com", true),
+        ("us-central1-secretmanager.googleapis.com", true),
+        ("127.0.0.1", true),
+        ("run.googleapis.com", false),
+        ("xsecretmanager.googleapis.com", false),
+    ] {
+        assert_eq!(world.iam.authenticate_for(&own.signed_jwt, host).is_ok(), opens, "{host}");
+    }
     world.clock.advance(Duration::from_secs(3901));
     assert!(world.iam.authenticate(&own.signed_jwt).is_err());
 }

@@ -8,6 +8,8 @@
 //! - `roles`: custom roles, and what can be granted where
 //! - `groups`: who is granted something through a group
 //! - `credentials`: tokens issued, checked, delegated, ended
+//! - `federation`: pools, providers, and what an issuer's token becomes
+//! - `sign_in`: a person signs in, and what is refused on the way
 //! - `web`: OAuth's endpoints and the metadata server
 
 // Helpers of tests are tests too.
@@ -18,8 +20,10 @@ mod audit;
 mod conditions;
 mod credentials;
 mod explain;
+mod federation;
 mod groups;
 mod policies;
 mod roles;
+mod sign_in;
 mod support;
 mod web;

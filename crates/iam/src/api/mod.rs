@@ -1,9 +1,10 @@
 //! The methods of `iam.googleapis.com` and `iamcredentials.googleapis.com` that are served.
 //!
-//! Not served, and so answered `UNIMPLEMENTED`: key upload, `QueryAuditableServices`.
+//! Not served, and so answered `UNIMPLEMENTED`: `QueryAuditableServices`.
 
 mod accounts;
 mod credentials;
+mod federation;
 mod keys;
 mod roles;
 mod troubleshoot;
@@ -18,8 +19,10 @@ impl Iam {
     /// What is served.
     pub fn methods(self: &Arc<Self>) -> Vec<Method> {
         let mount = Mount::new(self.clone());
-        let mount = credentials::mount(roles::mount(keys::mount(accounts::mount(mount))));
-        troubleshoot::mount(mount).done()
+        troubleshoot::mount(federation::mount(credentials::mount(roles::mount(keys::mount(
+            accounts::mount(mount),
+        )))))
+        .done()
     }
 
     /// The project that a parent such as `projects/p` names.

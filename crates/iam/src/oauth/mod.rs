@@ -1,12 +1,14 @@
 //! OAuth's endpoints, as plain functions: the gateway has the hosts.
 //!
-//! `oauth2.googleapis.com`, `www.googleapis.com/oauth2`, `accounts.google.com` and `openidconnect.googleapis.com`
-//! share their paths here, since no path means two things. Errors have OAuth's form, in Google's words.
+//! `oauth2.googleapis.com`, `www.googleapis.com/oauth2`, `accounts.google.com`, `openidconnect.googleapis.com` and
+//! `sts.googleapis.com` share their paths here, since no path means two things. Errors have OAuth's form, in Google's words.
 //!
-//! Left out: the authorization page and its codes.
+//! Left out: registering clients of one's own; the ones that Google's tools name are known.
 
+mod authorize;
 pub(crate) mod form;
 mod info;
+mod page;
 mod token;
 
 use bytes::Bytes;
@@ -14,7 +16,8 @@ use http::{HeaderMap, Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::{Iam, auth::ISSUER, auth::public};
-use form::Form;
+pub(crate) use authorize::SignIns;
+pub(crate) use form::Form;
 
 /// A call to one of the endpoints.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +36,7 @@ pub struct Request<'a> {
 
 impl Request<'_> {
     /// The fields of the query and, of what is posted, of the body: a form, or the same as JSON.
-    fn form(&self) -> Form {
+    pub(crate) fn form(&self) -> Form {
         let query = Form::parse(self.query.as_bytes());
         match *self.method == Method::POST {
             true if self.is_json() => query.and_json(self.body),
@@ -64,6 +67,15 @@ impl Iam {
             "/token" | "/oauth2/v4/token" | "/oauth2/v3/token" | "/o/oauth2/token" if post => {
                 self.token(&request).await
             }
+            "/o/oauth2/approve" if post => self.approve(&request).await,
+            path if *request.method == Method::GET
+                && path.starts_with("/o/oauth2/")
+                && path.contains("/auth") =>
+            {
+                self.authorize(&request).await?
+            }
+            "/v1/token" if post => self.exchange_token(&request).await,
+            "/v1/introspect" if post => self.introspect_token(&request),
             "/revoke" | "/o/oauth2/revoke" => self.revoke(&request).await,
             "/tokeninfo" | "/oauth2/v3/tokeninfo" => self.token_info(&request, info::Version::Three),
             "/oauth2/v1/tokeninfo" | "/oauth2/v2/tokeninfo" => self.token_info(&request, info::Version::Two),
@@ -145,11 +157,12 @@ fn discovery() -> Value {
         "scopes_supported": ["openid", "email", "profile"],
         "token_endpoint_auth_methods_supported": ["client_secret_post", "client_secret_basic"],
         "claims_supported": ["aud", "email", "email_verified", "exp", "iat", "iss", "sub"],
-        "grant_types_supported": ["refresh_token", "urn:ietf:params:oauth:grant-type:jwt-bearer"],
+        "code_challenge_methods_supported": ["plain", "S256"],
+        "grant_types_supported": ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:jwt-bearer"],
     })
 }
 
-fn answer(status: StatusCode, value: &Value) -> Response<Bytes> {
+pub(crate) fn answer(status: StatusCode, value: &Value) -> Response<Bytes> {
     let mut response = Response::new(Bytes::from(format!("{value:#}\n")));
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -169,6 +182,6 @@ fn cached(value: &Value) -> Response<Bytes> {
     response
 }
 
-fn refuse(status: StatusCode, error: &str, description: &str) -> Response<Bytes> {
+pub(crate) fn refuse(status: StatusCode, error: &str, description: &str) -> Response<Bytes> {
     answer(status, &json!({"error": error, "error_description": description}))
 }

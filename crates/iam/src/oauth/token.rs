@@ -5,7 +5,7 @@ use http::{Response, StatusCode};
 use kernel::{Error, Principal, mirror::Record, store::Txn};
 use serde_json::{Value, json};
 
-use super::{Request, answer, form::Form, refuse};
+use super::{Request, answer, authorize::CodeFault, form::Form, refuse};
 use crate::{
     Iam,
     auth::{IdToken, LIFETIME, session_name},
@@ -55,11 +55,23 @@ impl From<Fault> for No {
     }
 }
 
+/// The client that a form names.
+fn known_client(form: &Form) -> Result<&str, No> {
+    let client = form.get("client_id");
+    match [CLIENT_ID, GCLOUD_CLIENT_ID, SDK_CLIENT_ID].contains(&client) {
+        true => Ok(client),
+        false => {
+            Err(No(StatusCode::UNAUTHORIZED, "invalid_client", "The OAuth client was not found.".into()))
+        }
+    }
+}
+
 impl Iam {
     /// `POST /token`.
     pub(super) async fn token(&self, request: &Request<'_>) -> Response<Bytes> {
         let form = request.form();
         let granted = match form.get("grant_type") {
+            "authorization_code" => self.redeem(&form).await,
             "refresh_token" => self.refresh(&form).await,
             "urn:ietf:params:oauth:grant-type:jwt-bearer" => self.exchange(&form).await,
             other => Err(No(
@@ -74,15 +86,36 @@ impl Iam {
         }
     }
 
+    /// The tokens for a code that a person approved.
+    async fn redeem(&self, form: &Form) -> Result<Value, No> {
+        let client = known_client(form)?;
+        let now = self.clock.unix();
+        let granted = match self.sign_ins.redeem(form, now) {
+            Ok(granted) => granted,
+            Err(CodeFault::Replayed(session)) => {
+                // Whoever was first may be a thief.
+                self.end(session, 0).await?;
+                return Err(No::grant("Malformed auth code."));
+            }
+            Err(CodeFault::Malformed) => return Err(No::grant("Malformed auth code.")),
+            Err(CodeFault::NoVerifier) => return Err(No::grant("Missing code verifier.")),
+            Err(CodeFault::WrongVerifier) => return Err(No::grant("Invalid code verifier.")),
+        };
+        let held = Claims {
+            unique_id: self.unique_id_of(&granted.principal),
+            principal: granted.principal,
+            issued: now,
+            expires: 0,
+            session: granted.session,
+            scopes: granted.scopes,
+        };
+        let mut answer = self.access_of(&held, held.scopes.clone(), client).await?;
+        answer["refresh_token"] = self.mint.make(Kind::Refresh, &held).into();
+        Ok(answer)
+    }
+
     async fn refresh(&self, form: &Form) -> Result<Value, No> {
-        let client = form.get("client_id");
-        if ![CLIENT_ID, GCLOUD_CLIENT_ID, SDK_CLIENT_ID].contains(&client) {
-            return Err(No(
-                StatusCode::UNAUTHORIZED,
-                "invalid_client",
-                "The OAuth client was not found.".into(),
-            ));
-        }
+        let client = known_client(form)?;
         let now = self.clock.unix();
         let held =
             self.inspect(Kind::Refresh, form.get("refresh_token"), now).map_err(|refusal| match refusal {
@@ -91,6 +124,12 @@ impl Iam {
             })?;
         let asked: Vec<String> = form.get("scope").split_ascii_whitespace().map(str::to_owned).collect();
         let scopes = if asked.is_empty() { held.scopes.clone() } else { asked };
+        self.access_of(&held, scopes, client).await
+    }
+
+    /// What a session gives now: an access token, and an identity token where one was asked for.
+    async fn access_of(&self, held: &Claims, scopes: Vec<String>, client: &str) -> Result<Value, No> {
+        let now = self.clock.unix();
         let mut answer = json!({
             "access_token": self.mint.make(Kind::Access, &Claims {
                 issued: now, expires: now + LIFETIME.as_secs(), scopes: scopes.clone(), ..held.clone()
@@ -164,8 +203,14 @@ impl Iam {
     }
 
     async fn end_session(&self, claims: &Claims) -> Result<(), No> {
-        let key = self.revoked.key(&session_name(claims.session));
-        let record = RevokedRecord { until: claims.expires };
+        // A refresh token may be of the same session, and it never expires.
+        let until = if matches!(claims.principal, Principal::Federated(_)) { claims.expires } else { 0 };
+        self.end(claims.session, until).await
+    }
+
+    async fn end(&self, session: u64, until: u64) -> Result<(), No> {
+        let key = self.revoked.key(&session_name(session));
+        let record = RevokedRecord { until };
         self.revoked.commit(Txn::new().put(key, record.to_stored())).await?;
         Ok(())
     }
