@@ -12,8 +12,12 @@ use serde_json::{Map, Value};
 
 use crate::{Iam, SERVICE, auth::IdToken, jwt::Signer, records::AccountRecord};
 
-/// The longest life that may be asked for; an organization policy that extends it to twelve hours is not served.
+/// The longest life that may be asked for, and what is given where none is.
 const LONGEST: Duration = Duration::from_secs(3600);
+/// The longest life that an organization policy, which is not served, may extend it to.
+const EXTENDED: Duration = Duration::from_secs(12 * 3600);
+/// The most accounts that a caller may go through.
+const MOST_DELEGATES: usize = 20;
 /// The largest payload that is signed, in bytes.
 const MAX_PAYLOAD: usize = 1 << 20;
 
@@ -30,14 +34,7 @@ impl Iam {
         if scopes.is_empty() {
             return Err(Error::bad_field("scope", "At least one scope is required."));
         }
-        let lifetime = lifetime.unwrap_or(LONGEST);
-        if lifetime.is_zero() || lifetime > LONGEST {
-            let seconds = LONGEST.as_secs();
-            return Err(Error::bad_field(
-                "lifetime",
-                format!("The lifetime must be more than 0s and at most {seconds}s."),
-            ));
-        }
+        let lifetime = check_lifetime(lifetime, &account.email)?;
         let token = self.issue(&account, scopes, lifetime)?;
         Ok((token, self.clock.unix() + lifetime.as_secs()))
     }
@@ -86,7 +83,11 @@ impl Iam {
         })?;
         self.check_expiry(&claims)?;
         let signer = self.signer_of(&account).await?;
-        Ok((signer.id().to_owned(), signer.token(&Value::Object(claims))?))
+        let token = {
+            let signer = signer.clone();
+            tokio::task::spawn_blocking(move || signer.token(&Value::Object(claims)))
+        };
+        Ok((signer.id().to_owned(), token.await.map_err(Error::internal)??))
     }
 
     /// Google signs no claim of an expiry more than twelve hours away.
@@ -109,6 +110,12 @@ impl Iam {
         target: Target<'_>,
         permission: &'static str,
     ) -> Result<AccountRecord> {
+        if target.delegates.len() > MOST_DELEGATES {
+            return Err(Error::bad_field(
+                "delegates",
+                format!("At most {MOST_DELEGATES} delegates can be named."),
+            ));
+        }
         let mut holder = caller.principal().clone();
         for delegate in target.delegates {
             holder = self.step(caller, &holder, delegate, "iam.serviceAccounts.implicitDelegation").await?.1;
@@ -150,6 +157,25 @@ pub(crate) struct Target<'a> {
     pub name: &'a str,
     /// The accounts in between, the caller's neighbour first.
     pub delegates: &'a [String],
+}
+
+/// How long a token is to be good for, in Google's words where it must not be so long.
+fn check_lifetime(asked: Option<Duration>, email: &str) -> Result<Duration> {
+    let lifetime = asked.unwrap_or(LONGEST);
+    match () {
+        () if lifetime.as_secs() == 0 || lifetime > EXTENDED => Err(Error::bad_field(
+            "lifetime",
+            format!("The lifetime must be at least 1s and at most {}s.", EXTENDED.as_secs()),
+        )),
+        () if lifetime > LONGEST => Err(Error::bad_field(
+            "lifetime",
+            format!(
+                "Access tokens for service account {email} can not have lifetimes of more than 1 hour. Use the Org Policy \
+                 Constraint constraints/iam.allowServiceAccountCredentialLifetimeExtension to allow up to 12 hours."
+            ),
+        )),
+        () => Ok(lifetime),
+    }
 }
 
 /// RSA takes a millisecond: not on an async worker.

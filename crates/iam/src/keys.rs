@@ -9,6 +9,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use aws_lc_rs::digest::{SHA256, digest};
 use kernel::{
     Error, Result,
     mirror::Record,
@@ -21,6 +22,7 @@ use crate::{
     Iam,
     jwt::{Signer, pem},
     records::{AccountRecord, KeyOrigin, KeyRecord, SYSTEM},
+    x509::Certificate,
 };
 
 /// The most keys that users may have for one account.
@@ -131,16 +133,60 @@ impl Iam {
     /// # Errors
     /// `FAILED_PRECONDITION` when the account has ten already.
     pub(crate) async fn create_key(&self, account: &AccountRecord) -> Result<(KeyRecord, Value)> {
-        let users =
-            self.keys_of(&account.unique_id).into_iter().filter(|key| key.origin == KeyOrigin::User as i32);
-        if users.count() >= MOST {
-            return Err(Error::precondition("Precondition check failed."));
-        }
+        self.check_room(account)?;
         let signer = generate(hex(&crate::random::<20>()?)).await?;
         let record = self.key_record(account, &signer, KeyOrigin::User, NEVER)?;
         self.put_key(&record).await?;
         let file = key_file(account, signer.id(), &pem("PRIVATE KEY", &signer.to_pkcs8()?));
         Ok((record, file))
+    }
+
+    /// Takes in the public half of a key that was made elsewhere, as a certificate in PEM.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for what is no certificate of an RSA key, or is over; `FAILED_PRECONDITION` when the account
+    /// has ten keys already; `ALREADY_EXISTS`.
+    pub(crate) async fn upload_key(&self, account: &AccountRecord, pem: &[u8]) -> Result<KeyRecord> {
+        let wrong = |why: &str| Error::bad_field("public_key_data", why);
+        let read = Certificate::from_pem(pem);
+        let read = read.ok_or_else(|| {
+            wrong("Invalid public key: it must be an X.509 certificate of an RSA key, in PEM.")
+        })?;
+        let bits = read.public.modulus.len() * 8;
+        if !(2048..=4096).contains(&bits) {
+            return Err(wrong("Invalid public key: an RSA key must have 2048 to 4096 bits."));
+        }
+        if read.before <= self.clock.unix() {
+            return Err(wrong("Invalid public key: the certificate is expired."));
+        }
+        self.check_room(account)?;
+        let id = hex(&digest(&SHA256, &read.der).as_ref()[..20]);
+        let record = KeyRecord {
+            id,
+            unique_id: account.unique_id.clone(),
+            modulus: read.public.modulus,
+            exponent: read.public.exponent,
+            private: Vec::new(),
+            origin: KeyOrigin::Uploaded as i32,
+            after: read.after,
+            before: read.before.min(NEVER),
+            disabled: false,
+            certificate: crate::jwt::pem("CERTIFICATE", &read.der),
+        };
+        let key = self.key_name(&record.unique_id, &record.id);
+        match self.keys.commit(Txn::new().check(&key, 0).put(&key, record.to_stored())).await? {
+            Outcome::Committed(_) => Ok(record),
+            Outcome::Conflict(_) => Err(Error::already_exists("The public key was uploaded already.")),
+        }
+    }
+
+    /// Users may have ten keys for an account, wherever they were made.
+    fn check_room(&self, account: &AccountRecord) -> Result<()> {
+        let keys = self.keys_of(&account.unique_id).into_iter();
+        match keys.filter(|key| key.origin != KeyOrigin::System as i32).count() {
+            0..MOST => Ok(()),
+            _ => Err(Error::precondition("Precondition check failed.")),
+        }
     }
 
     /// Deletes a key of a user's.

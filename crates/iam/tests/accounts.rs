@@ -169,3 +169,57 @@ async fn predefined_roles_can_be_looked_at_page_by_page() {
     assert!(roles.iter().any(|role| role.name == "roles/secretmanager.secretAccessor"));
     assert!(!roles.iter().any(|role| role.name == "roles/run.admin"));
 }
+
+#[tokio::test]
+async fn a_key_made_elsewhere_is_uploaded_and_signs() {
+    use aws_lc_rs::{rand::SystemRandom, rsa::KeyPair, signature::RSA_PKCS1_SHA256};
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    use kernel::ports::Authenticator;
+    let world = World::new().await;
+    let account = world.account("my-app-sa").await;
+    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+    let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    parameters.not_before = rcgen::date_time_ymd(2026, 1, 1);
+    parameters.not_after = rcgen::date_time_ymd(2027, 6, 1);
+    let certificate = parameters.self_signed(&pair).unwrap().pem();
+    let upload = async |pem: String| {
+        let request =
+            UploadServiceAccountKeyRequest { name: account.name.clone(), public_key_data: pem.into() };
+        world.call(world.owner(), UPLOAD_SERVICE_ACCOUNT_KEY, request).await
+    };
+    let key = upload(certificate.clone()).await.unwrap();
+    assert_eq!(key.key_origin(), ServiceAccountKeyOrigin::UserProvided);
+    assert_eq!(key.key_type(), list_service_account_keys_request::KeyType::UserManaged);
+    assert_eq!(key.valid_before_time.unwrap().seconds, 1_811_808_000, "as the certificate says");
+    assert!(key.private_key_data.is_empty(), "it was never here");
+    assert_eq!(upload(certificate).await.unwrap_err().code(), Code::AlreadyExists);
+    for wrong in ["", "hello", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"] {
+        assert_eq!(upload(wrong.into()).await.unwrap_err().code(), Code::InvalidArgument, "{wrong}");
+    }
+    parameters.not_after = rcgen::date_time_ymd(2026, 6, 1);
+    let over = parameters.self_signed(&pair).unwrap().pem();
+    assert!(upload(over).await.unwrap_err().message().contains("expired"));
+
+    let id = key.name.rsplit('/').next().unwrap();
+    let signer = KeyPair::from_pkcs8(&pair.serialize_der()).unwrap();
+    let part = |text: String| URL_SAFE_NO_PAD.encode(text);
+    let token = format!(
+        "{}.{}",
+        part(format!("{{\"alg\":\"RS256\",\"kid\":\"{id}\"}}")),
+        part(format!(
+            "{{\"iss\":\"{0}\",\"sub\":\"{0}\",\"scope\":\"https://www.googleapis.com/auth/cloud-platform\",\"iat\":{NOW},\"exp\":{1}}}",
+            account.email,
+            NOW + 3600
+        ))
+    );
+    let mut signature = vec![0; signer.public_modulus_len()];
+    signer.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), token.as_bytes(), &mut signature).unwrap();
+    let token = format!("{token}.{}", URL_SAFE_NO_PAD.encode(signature));
+    assert_eq!(world.iam.authenticate(&token).unwrap(), machine(&account.email));
+    let disable = DisableServiceAccountKeyRequest { name: key.name.clone(), ..Default::default() };
+    world.call(world.owner(), DISABLE_SERVICE_ACCOUNT_KEY, disable).await.unwrap();
+    assert!(world.iam.authenticate(&token).is_err(), "a disabled key opens nothing");
+    let enable = EnableServiceAccountKeyRequest { name: key.name };
+    world.call(world.owner(), ENABLE_SERVICE_ACCOUNT_KEY, enable).await.unwrap();
+    assert!(world.iam.authenticate(&token).is_ok());
+}

@@ -21,6 +21,11 @@ pub(super) fn mount(mount: Mount<Iam>) -> Mount<Iam> {
             create,
         )
         .unary(
+            UPLOAD_SERVICE_ACCOUNT_KEY,
+            const { &[grant("iam.serviceAccountKeys.create", "{name}")] },
+            upload,
+        )
+        .unary(
             DELETE_SERVICE_ACCOUNT_KEY,
             const { &[grant("iam.serviceAccountKeys.delete", "{name}")] },
             delete,
@@ -89,6 +94,16 @@ async fn create(
     })
 }
 
+async fn upload(
+    iam: Arc<Iam>,
+    _: Caller,
+    request: UploadServiceAccountKeyRequest,
+) -> Result<ServiceAccountKey> {
+    let account = iam.account_named(&request.name).await?;
+    let key = iam.upload_key(&account, &request.public_key_data).await?;
+    Ok(shown(&account, &key))
+}
+
 async fn delete(iam: Arc<Iam>, _: Caller, request: DeleteServiceAccountKeyRequest) -> Result<()> {
     let (account, id) = named(&iam, &request.name).await?;
     iam.delete_key(&account, &id).await
@@ -122,13 +137,22 @@ fn shown(account: &AccountRecord, key: &KeyRecord) -> ServiceAccountKey {
     };
     ServiceAccountKey {
         name: format!("projects/{}/serviceAccounts/{}/keys/{}", account.project, account.email, key.id),
-        key_algorithm: ServiceAccountKeyAlgorithm::KeyAlgRsa2048 as i32,
+        key_algorithm: algorithm(key) as i32,
         valid_after_time: Some(time(key.after)),
         valid_before_time: Some(time(key.before)),
         key_origin: origin as i32,
         key_type: if is_ours { KeyType::SystemManaged } else { KeyType::UserManaged } as i32,
         disabled: key.disabled,
         ..ServiceAccountKey::default()
+    }
+}
+
+/// An uploaded key may be of another length, which Google's list of algorithms does not name.
+fn algorithm(key: &KeyRecord) -> ServiceAccountKeyAlgorithm {
+    match key.modulus.len() {
+        128 => ServiceAccountKeyAlgorithm::KeyAlgRsa1024,
+        256 => ServiceAccountKeyAlgorithm::KeyAlgRsa2048,
+        _ => ServiceAccountKeyAlgorithm::KeyAlgUnspecified,
     }
 }
 
