@@ -144,5 +144,9 @@ fn add_identity(
     ] {
         set.insert(name.into(), value.into());
     }
+    if let Some(path) = credentials["sign_in"].as_str() {
+        // A person's browser does not come through the proxy: `gcloud auth login` has to lead it here.
+        set.insert("CLOUDSDK_AUTH_AUTH_HOST".into(), format!("http://localhost:{}{path}", running.listen.port()));
+    }
     Ok(())
 }

@@ -7,6 +7,7 @@
 
 mod challenge;
 mod connect;
+mod fetch;
 mod proxy;
 mod session;
 mod settings;

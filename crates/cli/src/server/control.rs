@@ -97,7 +97,10 @@ async fn credentials(parts: &Parts, request: Request<Incoming>) -> Outcome {
     let email = principal.email().unwrap_or_default().to_owned();
     let file = parts.iam.credentials_file(&principal).map_err(refused)?;
     let (token, lifetime) = parts.iam.access_token_for(&principal).map_err(refused)?;
-    Ok(json!({ "email": email, "file": file, "access_token": token, "expires_in": lifetime.as_secs() }))
+    let sign_in = parts.iam.sign_in_path();
+    Ok(json!({
+        "email": email, "file": file, "access_token": token, "expires_in": lifetime.as_secs(), "sign_in": sign_in,
+    }))
 }
 
 /// Says why somebody may do something, or may not.

@@ -200,6 +200,7 @@ impl Parts {
         let fleet = Fleet::new(Arc::new(instances.clone()));
         let registries = images::Registries::from_variables(|name| std::env::var(name).ok())
             .map_err(|why| Trouble::new(why).next("correct that variable, or unset it"))?;
+        iam.reach_issuers_by(Arc::new(oauth::Issuers(registries.clone())));
         let images = images::Images::open_with(&data.make("images")?, registries)
             .map_err(|error| Trouble::new(error.to_string()))?;
         let builds = build::Builds::open(&data.make("builds")?, Arc::new(builds::Maker(images.clone())))

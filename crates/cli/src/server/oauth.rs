@@ -13,7 +13,12 @@ use kernel::BoxFuture;
 const MAX_BODY: usize = 64 << 10;
 
 /// The hosts and paths of the endpoints.
-pub const PLACES: [(&str, &str); 14] = [
+pub const PLACES: [(&str, &str); 18] = [
+    // Where a person's browser, which does not come through the proxy, finds the sign-in page.
+    ("127.0.0.1", "/o/oauth2/"),
+    ("localhost", "/o/oauth2/"),
+    ("sts.googleapis.com", "/v1/token"),
+    ("sts.googleapis.com", "/v1/introspect"),
     ("oauth2.googleapis.com", "/token"),
     ("oauth2.googleapis.com", "/revoke"),
     ("www.googleapis.com", "/oauth2/"),
@@ -59,5 +64,14 @@ impl gateway::Site for OAuth {
                 None => gateway::text(StatusCode::NOT_FOUND, "Not Found\n"),
             }
         })
+    }
+}
+
+/// How the documents of issuers are got: as images are, with the machine's proxy and the certificates it trusts.
+pub struct Issuers(pub images::Registries);
+
+impl iam::Fetch for Issuers {
+    fn get<'a>(&'a self, url: &'a str, limit: usize) -> BoxFuture<'a, Result<Vec<u8>, String>> {
+        Box::pin(self.0.fetch(url, limit))
     }
 }
