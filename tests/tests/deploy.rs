@@ -115,6 +115,8 @@ fn what_cannot_be_deployed_is_refused_before_anything_is_made() {
     if !instances_run(&haar) {
         return;
     }
+    deploy(&haar, &empty, &[]).fails_saying("the folder is empty");
+    fs::write(empty.join("notes.txt"), "not an app").expect("a file");
     deploy(&haar, &empty, &[]).fails_saying("requirements.txt");
     deployed(deploy(&haar, &app, &[]));
     let other = folder(&haar, "other", &listening());
@@ -237,6 +239,7 @@ fn django_goes_from_a_folder_to_a_url_with_a_database() {
 
     structured_lines_arrive(&haar);
     goes_to_zero_and_comes_back(&haar, &first["url"]);
+    without_the_role_there_is_no_database(&haar, &first["url"]);
     a_failed_migration_keeps_the_revision(&haar, &app, &first);
 
     let second = deployed(deploy_it());
@@ -256,12 +259,42 @@ fn structured_lines_arrive(haar: &Haar) {
 }
 
 fn goes_to_zero_and_comes_back(haar: &Haar, url: &Value) {
+    await_zero(haar);
+    assert_eq!(get(haar, url).0, 200, "the first request after zero");
+}
+
+fn await_zero(haar: &Haar) {
     let until = Instant::now() + Duration::from_secs(30);
     while services(haar, "harbour-log")["instances"] != 0 {
         assert!(Instant::now() < until, "it does not go to zero");
         std::thread::sleep(Duration::from_millis(100));
     }
-    assert_eq!(get(haar, url).0, 200, "the first request after zero");
+}
+
+/// The socket is there only while the account may use it; which permission is missing stands in the log.
+fn without_the_role_there_is_no_database(haar: &Haar, url: &Value) {
+    let project = format!("cloudresourcemanager.googleapis.com/v1/projects/{PROJECT}");
+    let policy = haar.api("POST", &format!("{project}:getIamPolicy"), Some(&json!({})));
+    let mut poorer = policy.clone();
+    let bindings = poorer["bindings"].as_array_mut().expect("bindings");
+    bindings.retain(|binding| binding["role"] != "roles/cloudsql.client");
+    let set = |policy: &Value| {
+        let mut policy = policy.clone();
+        policy.as_object_mut().expect("a policy").remove("etag");
+        let set = haar.api("POST", &format!("{project}:setIamPolicy"), Some(&json!({ "policy": policy })));
+        assert!(set["error"].is_null(), "{set:#}");
+    };
+    set(&poorer);
+    await_zero(haar);
+    assert_eq!(get(haar, url).0, 500, "it has no database");
+    let said = haar.cli(&["logs", "harbour-log", "--lines", "200"]).succeeds().stdout;
+    assert!(said.contains("cloudsql.instances.connect"), "no permission is named: {said}");
+    set(&policy);
+    let until = Instant::now() + Duration::from_secs(10);
+    while get(haar, url).0 != 200 {
+        assert!(Instant::now() < until, "the database does not come back");
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }
 
 fn a_failed_migration_keeps_the_revision(haar: &Haar, app: &Path, before: &Value) {
