@@ -75,9 +75,12 @@ async fn main() -> Result<()> {
     });
     conditional(&iam).await?;
     assert!(iam.allows(&app, permission, &version, &request));
-    measure("allows: granted by the project under a condition on time and name, 1,000 bindings with conditions", || {
-        black_box(iam.allows(black_box(&app), permission, &version, &request));
-    });
+    measure(
+        "allows: granted by the project under a condition on time and name, 1,000 bindings with conditions",
+        || {
+            black_box(iam.allows(black_box(&app), permission, &version, &request));
+        },
+    );
     measure("allows: refused, with them", || {
         black_box(iam.allows(black_box(&stranger), permission, &version, &request));
     });
