@@ -122,7 +122,7 @@ async fn run_job(
         Some(overrides) => read::overrides(overrides)?,
         None => None,
     };
-    let held = run.run_job(&caller, &place, None, overrides).await?;
+    let held = run.run_job(&caller, &place, overrides).await?;
     Ok(write::execution(&run, &held))
 }
 

@@ -4,8 +4,14 @@
 use apis::google::discovery::run::v1 as knative;
 use kernel::{Error, Result};
 
-use super::{jobs_v2_read::plain, knative_read};
-use crate::jobs::{ContainerOverride, DesiredJob, Overrides, record::JobTemplate};
+use super::{
+    jobs_v2_read::{plain, token},
+    knative_read,
+};
+use crate::jobs::{
+    ContainerOverride, DesiredJob, Overrides,
+    record::{JobTemplate, Until},
+};
 
 /// Annotations that only the system writes: what a client sends back of them is dropped.
 const OUR_ANNOTATIONS: [&str; 3] =
@@ -21,9 +27,12 @@ const OUR_LABELS: [&str; 2] = ["cloud.googleapis.com/location", "run.googleapis.
 pub(super) fn desired(job: knative::Job) -> Result<DesiredJob> {
     let metadata = job.metadata.unwrap_or_default();
     let spec = job.spec.unwrap_or_default();
-    if spec.run_execution_token.is_some() || spec.start_execution_token.is_some() {
-        return Err(Error::unimplemented("Execution tokens are not served here yet; run the job instead."));
-    }
+    let token = match (spec.start_execution_token, spec.run_execution_token) {
+        (Some(text), None) => Some(token(text, Until::Started)),
+        (None, Some(text)) => Some(token(text, Until::Completed)),
+        (None, None) => None,
+        _ => return Err(Error::bad_field("spec", "only one execution token may be given")),
+    };
     let (mut labels, mut annotations) = (metadata.labels, metadata.annotations);
     labels.retain(|key, _| !OUR_LABELS.contains(&key.as_str()));
     annotations.retain(|key, _| !OUR_ANNOTATIONS.contains(&key.as_str()));
@@ -36,7 +45,7 @@ pub(super) fn desired(job: knative::Job) -> Result<DesiredJob> {
         _ => 0,
     };
     let template = template(spec.template.unwrap_or_default())?;
-    Ok(DesiredJob { labels, annotations, client, client_version, launch_stage, template })
+    Ok(DesiredJob { labels, annotations, client, client_version, launch_stage, template, token })
 }
 
 fn template(template: knative::ExecutionTemplateSpec) -> Result<JobTemplate> {

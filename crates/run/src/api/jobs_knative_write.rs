@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Run,
-    jobs::record::{Execution, Job, JobTemplate, Task},
+    jobs::record::{Execution, Job, JobTemplate, Task, Until},
     record::Template,
 };
 
@@ -31,7 +31,7 @@ pub(super) fn job(run: &Run, held: &Versioned<Job>) -> knative::Job {
         kind: Some("Job".into()),
         metadata: Some(knative::ObjectMeta {
             uid: text(&job.uid),
-            resource_version: Some(version(held.revision)),
+            resource_version: Some(job.etag().trim_matches('"').to_owned()),
             generation: Some(job.generation as i32),
             creation_timestamp: time(&job.created),
             labels,
@@ -47,7 +47,8 @@ pub(super) fn job(run: &Run, held: &Versioned<Job>) -> knative::Job {
                 }),
                 spec: Some(execution_spec(template)),
             }),
-            ..Default::default()
+            start_execution_token: token(job, Until::Started),
+            run_execution_token: token(job, Until::Completed),
         }),
         status: Some(knative::JobStatus {
             conditions: vec![condition("Ready", &job.ready)],
@@ -56,6 +57,10 @@ pub(super) fn job(run: &Run, held: &Versioned<Job>) -> knative::Job {
             observed_generation: Some(job.observed_generation as i32),
         }),
     }
+}
+
+fn token(job: &Job, until: Until) -> Option<String> {
+    job.token.as_ref().filter(|token| token.until() == until).map(|token| token.text.clone())
 }
 
 /// What all objects have: name, namespace and where they are.

@@ -127,21 +127,21 @@ async fn list_jobs(run: Arc<Run>, _: Caller, request: v2::ListJobsRequest) -> Re
 async fn run_job(run: Arc<Run>, caller: Caller, request: v2::RunJobRequest) -> Result<Operation> {
     let place = run.job_place(&request.name).await?;
     let overrides = request.overrides.map(read::overrides).transpose()?;
-    if !kernel::etag::allows(&request.etag, &run.existing_job(&place)?.etag()) {
+    if !kernel::etag::allows(&request.etag, &run.existing_job(&place)?.value.etag()) {
         return Err(words::stale(&request.name));
     }
     if request.validate_only {
-        let execution = run.new_execution(&caller, &place, None, overrides)?;
-        return run.done_execution(&execution, &write::execution(&execution, "")).await;
+        let execution = run.new_execution(&caller, &place, overrides)?;
+        return run.done_execution(&execution, &write::execution(&execution)).await;
     }
-    let held = run.run_job(&caller, &place, None, overrides).await?;
+    let held = run.run_job(&caller, &place, overrides).await?;
     run.execution_operation(&held, EXECUTION).await
 }
 
 async fn get_execution(run: Arc<Run>, _: Caller, request: v2::GetExecutionRequest) -> Result<v2::Execution> {
     let name = run.execution_name(&request.name).await?;
     let held = run.existing_execution(&name)?;
-    Ok(write::execution(&held.value, &held.etag()))
+    Ok(write::execution(&held.value))
 }
 
 async fn list_executions(
@@ -154,7 +154,7 @@ async fn list_executions(
     let page = Page::new(PAGE, request.page_size, &request.page_token, &[&prefix])?;
     let (found, next_page_token) =
         run.jobs.executions.list(&prefix, &page, |_, held| run.is_owned(&held.value));
-    let executions = found.iter().map(|(_, held)| write::execution(&held.value, &held.etag())).collect();
+    let executions = found.iter().map(|(_, held)| write::execution(&held.value)).collect();
     Ok(v2::ListExecutionsResponse { executions, next_page_token })
 }
 
@@ -174,7 +174,7 @@ async fn cancel_execution(
     let name = run.execution_name(&request.name).await?;
     if request.validate_only {
         let held = run.existing_execution(&name)?;
-        return run.done_execution(&held.value, &write::execution(&held.value, &held.etag())).await;
+        return run.done_execution(&held.value, &write::execution(&held.value)).await;
     }
     let held = run.cancel_execution(&name, &request.etag).await?;
     run.execution_operation(&held, CANCELLATION).await
@@ -190,7 +190,7 @@ async fn delete_execution(
         true => run.existing_execution(&name)?,
         false => run.delete_execution(&name, &request.etag).await?,
     };
-    let mut deleted = write::execution(&held.value, &held.etag());
+    let mut deleted = write::execution(&held.value);
     deleted.delete_time = Some(run.ports.clock.timestamp());
     run.done_execution(&held.value, &deleted).await
 }
@@ -306,7 +306,7 @@ impl Run {
         kind: &'static str,
     ) -> Result<Operation> {
         let name = held.value.resource_name();
-        let metadata = to_any("google.cloud.run.v2.Execution", &write::execution(&held.value, &held.etag()));
+        let metadata = to_any("google.cloud.run.v2.Execution", &write::execution(&held.value));
         let run = self.clone();
         let plan = plan(&name, kind).metadata(metadata).memo(name.clone());
         self.operations.start(plan, move |_| async move { run.finished_execution(&name, kind).await }).await
@@ -319,7 +319,7 @@ impl Run {
         if kind == EXECUTION && completed.state() == State::False && execution.failure_code != 0 {
             return Err(Error::new(code(execution.failure_code), completed.message));
         }
-        Ok(to_any("google.cloud.run.v2.Execution", &write::execution(execution, &held.etag())))
+        Ok(to_any("google.cloud.run.v2.Execution", &write::execution(execution)))
     }
 
     /// Operations that are done: nothing has to be brought about.

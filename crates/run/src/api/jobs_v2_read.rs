@@ -1,12 +1,15 @@
 //! From jobs in v2 to our records. A task's template is read as a revision's is: what they have in common is most of
 //! them.
 
-use apis::google::cloud::run::v2::{self, run_job_request, task_template::Retries};
+use apis::google::cloud::run::v2::{self, job::CreateExecution, run_job_request, task_template::Retries};
 use kernel::{Error, Result};
 
 use super::v2_read;
 use crate::{
-    jobs::{ContainerOverride, DesiredJob, Overrides, record::JobTemplate},
+    jobs::{
+        ContainerOverride, DesiredJob, Overrides,
+        record::{JobTemplate, Token, Until},
+    },
     record::Template,
 };
 
@@ -17,9 +20,6 @@ use crate::{
 /// the engine.
 pub(super) fn desired(job: &v2::Job) -> Result<DesiredJob> {
     let job = job.clone();
-    if job.create_execution.is_some() {
-        return Err(Error::unimplemented("Execution tokens are not served here yet; run the job instead."));
-    }
     Ok(DesiredJob {
         labels: job.labels,
         annotations: job.annotations,
@@ -27,7 +27,16 @@ pub(super) fn desired(job: &v2::Job) -> Result<DesiredJob> {
         client_version: job.client_version,
         launch_stage: job.launch_stage,
         template: template(job.template.unwrap_or_default())?,
+        token: job.create_execution.map(|asked| match asked {
+            CreateExecution::StartExecutionToken(text) => token(text, Until::Started),
+            CreateExecution::RunExecutionToken(text) => token(text, Until::Completed),
+        }),
     })
+}
+
+/// An execution that a job's change asks for.
+pub(super) fn token(text: String, until: Until) -> Token {
+    Token { text, until: until.into() }
 }
 
 fn template(template: v2::ExecutionTemplate) -> Result<JobTemplate> {

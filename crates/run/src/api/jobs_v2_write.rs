@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use apis::google::cloud::run::v2::{
-    self, condition, execution_reference::CompletionStatus, task_template::Retries,
+    self, condition, execution_reference::CompletionStatus, job::CreateExecution, task_template::Retries,
 };
 use kernel::mirror::Versioned;
 
 use super::v2_write;
 use crate::{
     Run,
-    jobs::record::{Execution, Job, JobTemplate, Task, TaskState, Wish},
+    jobs::record::{Execution, Job, JobTemplate, Task, TaskState, Until, Wish},
     record::{Condition, State, Template},
 };
 
@@ -20,6 +20,7 @@ const GA: i32 = 4;
 pub(super) fn job(run: &Run, held: &Versioned<Job>) -> v2::Job {
     let job = held.value.clone();
     v2::Job {
+        etag: job.etag(),
         name: job.resource_name(),
         latest_created_execution: latest(run, &job),
         terminal_condition: Some(condition("Ready", &job.ready)),
@@ -38,7 +39,10 @@ pub(super) fn job(run: &Run, held: &Versioned<Job>) -> v2::Job {
         template: job.template.as_ref().map(template),
         observed_generation: job.observed_generation,
         execution_count: job.execution_count,
-        etag: held.etag(),
+        create_execution: job.token.map(|token| match token.until() {
+            Until::Started => CreateExecution::StartExecutionToken(token.text),
+            Until::Completed => CreateExecution::RunExecutionToken(token.text),
+        }),
         ..Default::default()
     }
 }
@@ -122,7 +126,7 @@ fn shared(task: &Template) -> v2::RevisionTemplate {
     written
 }
 
-pub(super) fn execution(execution: &Execution, etag: &str) -> v2::Execution {
+pub(super) fn execution(execution: &Execution) -> v2::Execution {
     let template = execution.template();
     let is_over = execution.is_over();
     v2::Execution {
@@ -156,7 +160,7 @@ pub(super) fn execution(execution: &Execution, etag: &str) -> v2::Execution {
         cancelled_count: execution.cancelled as i32,
         retried_count: execution.retried as i32,
         log_uri: log_uri(execution, None),
-        etag: etag.to_owned(),
+        etag: execution.etag(),
         ..Default::default()
     }
 }

@@ -5,10 +5,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use kernel::{Caller, Code, Error, Resource, Result, collection::Held, store::Txn};
+use kernel::{Caller, Code, Error, Resource, Result, collection::Held, mirror::Versioned, store::Txn};
 
 use super::{
-    record::{Job, JobTemplate},
+    record::{Job, JobTemplate, Token},
     rules, words,
 };
 use crate::{
@@ -29,6 +29,7 @@ pub(crate) struct DesiredJob {
     pub(crate) client_version: String,
     pub(crate) launch_stage: i32,
     pub(crate) template: JobTemplate,
+    pub(crate) token: Option<Token>,
 }
 
 /// Where a job is to be.
@@ -98,10 +99,13 @@ impl Run {
         self.jobs.jobs.get(&name)?;
         let desired = self.complete_job(caller, place, desired)?;
         let change = |job: &mut Job| {
+            if !kernel::etag::allows(etag, &job.etag()) {
+                return Err(words::stale(&name));
+            }
             self.ask_job(job, desired.clone(), who(caller));
             Ok(())
         };
-        let held = self.jobs.jobs.update(&name, etag, change).await?;
+        let held = self.jobs.jobs.update(&name, "", change).await?;
         self.settle_job_later(&held.value);
         Ok(held)
     }
@@ -119,10 +123,13 @@ impl Run {
     /// # Errors
     /// `NOT_FOUND`; `ABORTED` for an etag that does not match.
     pub(crate) async fn delete_job(self: &Arc<Self>, place: &JobPlace, etag: &str) -> Result<Held<Job>> {
-        let policy = self.ports.policies.key(&place.resource());
-        let also = |_: &_| Ok(Txn::new().delete(policy.clone()));
-        let deleted = self.jobs.jobs.delete_with(&place.resource_name(), etag, also).await?;
-        let (run, name, uid) = (self.clone(), place.resource_name(), deleted.value.uid.clone());
+        let (name, policy) = (place.resource_name(), self.ports.policies.key(&place.resource()));
+        let also = |held: &Versioned<Job>| match kernel::etag::allows(etag, &held.value.etag()) {
+            true => Ok(Txn::new().delete(policy.clone())),
+            false => Err(words::stale(&name)),
+        };
+        let deleted = self.jobs.jobs.delete_with(&name, "", also).await?;
+        let (run, uid) = (self.clone(), deleted.value.uid.clone());
         tokio::spawn(async move { run.clear_executions(&name, &uid).await });
         Ok(deleted)
     }
@@ -132,6 +139,9 @@ impl Run {
         let number = self.ports.projects.known(&place.project).map_or(0, |project| project.number);
         rules::complete(&mut desired.template, number);
         rules::check(place, &desired)?;
+        if desired.token.is_some() {
+            caller.require("run.jobs.run", &place.resource())?;
+        }
         let account = desired.template.task().service_account;
         let resource = Resource::new("iam.googleapis.com", format!("projects/-/serviceAccounts/{account}"));
         caller.require(ACT_AS, &resource)?;
@@ -150,6 +160,7 @@ impl Run {
         job.client_version = desired.client_version;
         job.launch_stage = desired.launch_stage;
         job.template = Some(desired.template);
+        job.token = desired.token;
         job.generation += 1;
         job.updated = now;
         job.last_modifier = modifier;
@@ -164,13 +175,12 @@ impl Run {
         });
     }
 
-    async fn settle_job(&self, name: &str, generation: i64) -> Result<()> {
-        let job = self.jobs.jobs.get(name)?;
-        let found =
-            self.prepare_task(&job.value.project, &job.value.template.clone().unwrap_or_default()).await;
+    async fn settle_job(self: &Arc<Self>, name: &str, generation: i64) -> Result<()> {
+        let job = self.jobs.jobs.get(name)?.value.clone();
+        let found = self.prepare_task(&job.project, &job.template.clone().unwrap_or_default()).await;
         let since = Some(self.ports.clock.timestamp());
         let ready = match found {
-            Ok(_) => Condition { state: State::True.into(), since, ..Condition::default() },
+            Ok(_) => self.spend_token(&job).await?,
             Err(failure) => Condition { since, ..failure.into_condition() },
         };
         let change = |job: &mut Job| {
@@ -181,6 +191,34 @@ impl Run {
             Ok(())
         };
         self.jobs.jobs.update(name, "", change).await.map(drop)
+    }
+
+    /// Begins the execution that a job asks for, once, and waits for it as asked: whether the job is ready then.
+    async fn spend_token(self: &Arc<Self>, job: &Job) -> Result<Condition> {
+        let Some(token) = job.token.as_ref().filter(|token| token.text != job.spent_token) else {
+            let since = Some(self.ports.clock.timestamp());
+            return Ok(Condition { state: State::True.into(), since, ..Condition::default() });
+        };
+        let name = format!("{}-{}", job.name, token.text);
+        let template = job.template.clone().unwrap_or_default();
+        let execution = self.frozen(job, name, template, job.last_modifier.clone())?;
+        match self.begin_execution(&execution).await {
+            // A restart came between this and the job's readiness.
+            Err(error) if error.code() == Code::Aborted || error.code() == Code::AlreadyExists => {}
+            begun => drop(begun?),
+        }
+        let spend = |known: &mut Job| {
+            known.spent_token = token.text.clone();
+            Ok(())
+        };
+        self.jobs.jobs.update(&job.resource_name(), "", spend).await?;
+        match self.awaited(&execution.resource_name(), token.until()).await {
+            Err(error) if error.code() == Code::NotFound => {
+                let failure = Failure::new("Deleted", "The execution was deleted.");
+                Ok(Condition { since: Some(self.ports.clock.timestamp()), ..failure.into_condition() })
+            }
+            awaited => awaited,
+        }
     }
 
     /// Finds the images of a task's containers, and makes sure that its secrets may be read: their digests.

@@ -6,7 +6,7 @@ use kernel::{Caller, Code, Error, Result, collection::Held, mirror::Record, stor
 
 use super::{
     JobPlace,
-    record::{Execution, Job, JobTemplate, Task, Wish},
+    record::{Execution, Job, JobTemplate, Task, Until, Wish},
     rules::{self, KEPT},
     words,
 };
@@ -42,31 +42,42 @@ impl Run {
     ///
     /// # Errors
     /// `NOT_FOUND`; `INVALID_ARGUMENT` for overrides that cannot be; `PERMISSION_DENIED` for overrides that the
-    /// caller may not make; `ALREADY_EXISTS` for a name that is taken.
+    /// caller may not make.
     pub(crate) async fn run_job(
         self: &Arc<Self>,
         caller: &Caller,
         place: &JobPlace,
-        name: Option<String>,
         overrides: Option<Overrides>,
     ) -> Result<Held<Execution>> {
-        let execution = self.new_execution(caller, place, name, overrides)?;
-        let key = self.jobs.executions.key(&execution.resource_name());
+        let execution = self.new_execution(caller, place, overrides)?;
+        self.begin_execution(&execution).await
+    }
+
+    /// Stores a new execution, counts it in its job, and starts to conduct it.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` when its job is gone; `ABORTED` for a name that is taken.
+    pub(super) async fn begin_execution(self: &Arc<Self>, execution: &Execution) -> Result<Held<Execution>> {
+        let (job, name) = (execution.job_name(), execution.resource_name());
+        if self.jobs.executions.find(&name).is_some() {
+            return Err(Error::already_exists(format!("Resource '{}' already exists.", execution.name)));
+        }
+        let key = self.jobs.executions.key(&name);
         let put = Txn::new().check(&*key, 0).put(&*key, execution.to_stored());
-        let count = |job: &mut Job| {
-            if job.uid != execution.job_uid {
-                return Err(words::not_found("Job", &place.resource_name()));
+        let count = |known: &mut Job| {
+            if known.uid != execution.job_uid {
+                return Err(words::not_found("Job", &job));
             }
-            job.execution_count += 1;
-            job.latest_execution = execution.name.clone();
-            job.latest_created = execution.created;
+            known.execution_count += 1;
+            known.latest_execution = execution.name.clone();
+            known.latest_created = execution.created;
             Ok(put.clone())
         };
-        let counted = self.jobs.jobs.update_with(&place.resource_name(), "", count).await?;
+        let counted = self.jobs.jobs.update_with(&job, "", count).await?;
         // The kinds are mirrored apart: the new execution may not be in its mirror yet.
         self.jobs.executions.mirror().wait_for(counted.revision).await?;
-        self.conduct_later(&execution.resource_name());
-        self.jobs.executions.get(&execution.resource_name())
+        self.conduct_later(&name);
+        self.jobs.executions.get(&name)
     }
 
     /// What [`Run::run_job`] would store.
@@ -77,7 +88,6 @@ impl Run {
         &self,
         caller: &Caller,
         place: &JobPlace,
-        name: Option<String>,
         overrides: Option<Overrides>,
     ) -> Result<Execution> {
         let job = self.existing_job(place)?.value.clone();
@@ -86,11 +96,17 @@ impl Run {
         }
         let template = job.template.clone().unwrap_or_default();
         let template = overrides.map_or(Ok(template.clone()), |o| rules::overridden(&template, o))?;
-        let name = name.map_or_else(|| rules::execution_name(&job.name), Ok)?;
+        let name = rules::execution_name(&job.name)?;
         self.frozen(&job, name, template, who(caller))
     }
 
-    fn frozen(&self, job: &Job, name: String, template: JobTemplate, creator: String) -> Result<Execution> {
+    pub(super) fn frozen(
+        &self,
+        job: &Job,
+        name: String,
+        template: JobTemplate,
+        creator: String,
+    ) -> Result<Execution> {
         let now = Some(self.ports.clock.timestamp());
         let unknown = Some(Condition { state: State::Unknown.into(), since: now, ..Condition::default() });
         Ok(Execution {
@@ -125,6 +141,9 @@ impl Run {
     ) -> Result<Held<Execution>> {
         self.existing_execution(name)?;
         let change = |execution: &mut Execution| {
+            if !kernel::etag::allows(etag, &execution.etag()) {
+                return Err(words::stale(name));
+            }
             if execution.is_over() {
                 return Err(words::not_running(&execution.name));
             }
@@ -132,7 +151,7 @@ impl Run {
             execution.updated = Some(self.ports.clock.timestamp());
             Ok(())
         };
-        let held = self.jobs.executions.update(name, etag, change).await?;
+        let held = self.jobs.executions.update(name, "", change).await?;
         self.jobs.stop(name);
         self.conduct_later(name);
         Ok(held)
@@ -148,7 +167,7 @@ impl Run {
         etag: &str,
     ) -> Result<Held<Execution>> {
         let held = self.existing_execution(name)?;
-        if !kernel::etag::allows(etag, &held.etag()) {
+        if !kernel::etag::allows(etag, &held.value.etag()) {
             return Err(words::stale(name));
         }
         let (run, name) = (self.clone(), name.to_owned());
@@ -249,6 +268,29 @@ impl Run {
         match self.jobs.tasks.find(&execution.task_name(index)) {
             Some(held) => (held.value.clone(), held.etag()),
             None => (execution.pending(index), String::new()),
+        }
+    }
+
+    /// Waits until an execution has begun or ended, as asked: what is said of it then.
+    pub(super) async fn awaited(&self, name: &str, until: Until) -> Result<Condition> {
+        let mut changes = self.jobs.executions.mirror().changes();
+        loop {
+            changes.borrow_and_update();
+            let execution = self.jobs.executions.get(name)?.value.clone();
+            let state = match until {
+                Until::Started => execution.has_started,
+                Until::Completed => execution.completed,
+            };
+            match state {
+                Some(state) if state.state() == State::True => {
+                    return Ok(Condition { message: String::new(), ..state });
+                }
+                Some(state) if state.state() == State::False => return Ok(state),
+                _ => {}
+            }
+            if changes.changed().await.is_err() {
+                return Err(Error::unavailable("The server is shutting down."));
+            }
         }
     }
 

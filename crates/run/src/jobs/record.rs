@@ -77,6 +77,23 @@ pub struct Job {
     /// When that was created.
     #[prost(message, optional, tag = "20")]
     pub latest_created: Option<Timestamp>,
+    /// The execution that changing it asks for.
+    #[prost(message, optional, tag = "21")]
+    pub token: Option<Token>,
+    /// The token that last began an execution: it begins no other.
+    #[prost(string, tag = "22")]
+    pub spent_token: String,
+}
+
+/// An execution that a job's change asks for.
+#[derive(Clone, PartialEq, Message)]
+pub struct Token {
+    /// What its name ends with.
+    #[prost(string, tag = "1")]
+    pub text: String,
+    /// What the job waits for to be ready.
+    #[prost(enumeration = "Until", tag = "2")]
+    pub until: i32,
 }
 
 /// What executions are made of.
@@ -242,6 +259,16 @@ pub enum Wish {
     Cancel = 1,
 }
 
+/// What a job waits for that asks for an execution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
+#[repr(i32)]
+pub enum Until {
+    /// That its first task has begun.
+    Started = 0,
+    /// That all its tasks have succeeded.
+    Completed = 1,
+}
+
 /// How far a task is; the names are those of the label `run.googleapis.com/runningState`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
 #[repr(i32)]
@@ -278,6 +305,11 @@ impl Job {
         format!("projects/{}/locations/{}/jobs/{}", self.project, self.region, self.name)
     }
 
+    /// What a change must name to be a change of this: new with each generation, and not with each execution.
+    pub fn etag(&self) -> String {
+        kernel::etag::of_content(format!("{} {}", self.uid, self.generation).as_bytes())
+    }
+
     /// The job as permission checks see it.
     pub fn resource(&self) -> Resource {
         Resource::new(RUN, self.resource_name())
@@ -295,6 +327,11 @@ impl Execution {
     /// `projects/P/locations/R/jobs/J/executions/E`.
     pub fn resource_name(&self) -> String {
         format!("{}/executions/{}", self.job_name(), self.name)
+    }
+
+    /// Which execution it is, whatever its state.
+    pub fn etag(&self) -> String {
+        kernel::etag::of_content(self.uid.as_bytes())
     }
 
     /// The job's resource name.

@@ -82,7 +82,20 @@ pub(crate) fn check(place: &JobPlace, desired: &DesiredJob) -> Result<()> {
     let mut faults = Faults::default();
     rules::check_name(&place.name, &mut faults);
     check_template(&desired.template, &mut faults);
+    if let Some(token) = &desired.token {
+        check_token(&place.name, &token.text, &mut faults);
+    }
     faults.into_result()
+}
+
+/// A job's name and a token are an execution's name.
+fn check_token(job: &str, token: &str, faults: &mut Faults) {
+    let is_name = rules::is_label(&format!("{job}-{token}")) && !token.is_empty();
+    let field = "spec.execution_token";
+    faults.check(is_name, field, || "An execution token uses lowercase letters, digits and hyphens.".into());
+    faults.check(job.len() + token.len() < 63, field, || {
+        "The job's name and an execution token must have fewer than 63 characters together.".into()
+    });
 }
 
 fn check_template(template: &JobTemplate, faults: &mut Faults) {

@@ -82,6 +82,18 @@ fn condition<'a>(execution: &'a v2::Execution, kind: &str) -> &'a v2::Condition 
     execution.conditions.iter().find(|condition| condition.r#type == kind).unwrap()
 }
 
+/// Waits until a task of an execution runs, which must not have ended before.
+async fn await_running(world: &World, execution: &str) {
+    loop {
+        let read = read(world, execution).await;
+        if read.running_count > 0 {
+            return;
+        }
+        assert!(read.completion_time.is_none(), "{:?}", read.conditions);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 /// What the instances of an execution wrote.
 fn said(world: &World, execution: &str) -> Vec<String> {
     let id = execution.rsplit('/').next().unwrap();
@@ -226,9 +238,7 @@ pub(crate) async fn an_execution_can_be_cancelled(world: Arc<World>) {
     three.template.as_mut().unwrap().parallelism = 1;
     create(&world, "tide", three).await.unwrap();
     let (operation, name) = begin(&world, "tide", None).await;
-    while read(&world, &name).await.running_count == 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    await_running(&world, &name).await;
     let request = v2::CancelExecutionRequest { name: name.clone(), ..Default::default() };
     let cancelling = world.call(executions::CANCEL_EXECUTION, request.clone()).await.unwrap();
     let execution: v2::Execution = end(&world, &cancelling).await.unwrap();
@@ -289,9 +299,7 @@ pub(crate) async fn a_restart_interrupts_an_attempt_and_no_more(world: Arc<World
     let (tide, tide_name) = begin(&world, "tide", None).await;
     let (wave, wave_name) = begin(&world, "wave", None).await;
     for name in [&tide_name, &wave_name] {
-        while read(&world, name).await.running_count == 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        await_running(&world, name).await;
     }
     world.restart().await;
     let execution: v2::Execution = end(&world, &tide).await.unwrap();
@@ -347,11 +355,11 @@ pub(crate) async fn gcloud_speaks_of_jobs_in_another_form(world: Arc<World>) {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     };
-    let stale = world.call(namespaces_jobs::REPLACE_JOB, replace.clone()).await.unwrap_err();
-    assert_eq!(stale.code(), Code::Aborted);
-    let replace = knative::NamespacesJobsReplaceJobRequest { body: Some(settled.clone()), ..replace };
-    let replaced = world.call(namespaces_jobs::REPLACE_JOB, replace).await.unwrap();
+    // That it is ready now is no change of what was asked for.
+    let replaced = world.call(namespaces_jobs::REPLACE_JOB, replace.clone()).await.unwrap();
     assert_eq!(replaced.spec, settled.spec);
+    let stale = world.call(namespaces_jobs::REPLACE_JOB, replace).await.unwrap_err();
+    assert_eq!(stale.code(), Code::Aborted);
     assert_eq!(replaced.metadata.unwrap().generation, Some(2));
 
     let run = knative::NamespacesJobsRunRequest { name, body: None };
@@ -384,4 +392,34 @@ pub(crate) async fn gcloud_speaks_of_jobs_in_another_form(world: Arc<World>) {
         ..Default::default()
     };
     assert!(world.call(namespaces_executions::LIST, list).await.unwrap().items.is_empty());
+}
+
+pub(crate) async fn a_change_can_ask_for_an_execution(world: Arc<World>) {
+    use v2::job::CreateExecution;
+    let asked = |mode: &str, token: &str| {
+        let token = CreateExecution::RunExecutionToken(token.into());
+        v2::Job { create_execution: Some(token), ..job(mode) }
+    };
+    let made = create(&world, "tide", asked("tell", "first")).await.unwrap();
+    let latest = made.latest_created_execution.clone().unwrap();
+    assert_eq!((latest.name.as_str(), made.execution_count), ("tide-first", 1));
+    // The same token asks for nothing more.
+    let update = v2::UpdateJobRequest { job: Some(made.clone()), ..Default::default() };
+    let operation = world.call(jobs::UPDATE_JOB, update).await.unwrap();
+    assert_eq!(end::<v2::Job>(&world, &operation).await.unwrap().execution_count, 1);
+    let failing = v2::Job { name: made.name.clone(), ..asked("exit", "second") };
+    let update = v2::UpdateJobRequest { job: Some(failing), ..Default::default() };
+    let operation = world.call(jobs::UPDATE_JOB, update).await.unwrap();
+    let (_, message) = end::<v2::Job>(&world, &operation).await.unwrap_err();
+    assert!(message.starts_with("Task tide-second-task0 failed with exit code: 3"), "{message}");
+    let long = create(&world, "wave", asked("tell", "first")).await.unwrap();
+    assert!(long.create_execution.is_some());
+    let request = v2::CreateJobRequest {
+        parent: PARENT.into(),
+        job_id: "surf".into(),
+        job: Some(asked("tell", &"x".repeat(60))),
+        ..Default::default()
+    };
+    let refused = world.call(jobs::CREATE_JOB, request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
 }
