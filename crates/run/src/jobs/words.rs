@@ -7,7 +7,7 @@ use kernel::{Error, collection::Wording};
 /// What is said around the resources of jobs.
 pub(crate) fn missing(kind: &'static str) -> Wording {
     Wording::of(kind)
-        .not_found(|kind, name| not_found(kind, name))
+        .not_found(not_found)
         .exists(|_, name| Error::already_exists(format!("Resource '{}' already exists.", last(name))))
         .stale(|_, name| stale(name))
 }
