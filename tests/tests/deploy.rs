@@ -111,7 +111,8 @@ fn what_cannot_be_deployed_is_refused_before_anything_is_made() {
     deploy(&haar, &haar.home().join("nowhere"), &[]).fails_saying("cannot find");
     let app = folder(&haar, "tide", &listening());
     deploy(&haar, &app, &["--name", "Tide"]).fails_saying("cannot be a service's name");
-    deploy(&haar, &app, &["--region", "atlantis1"]).fails_saying("atlantis1");
+    let nowhere = deploy(&haar, &app, &["--region", "atlantis1"]).fails_saying("atlantis1");
+    assert!(!nowhere.stderr.contains("build"), "nothing is built for a region that is none: {nowhere:?}");
     if !instances_run(&haar) {
         return;
     }
@@ -135,6 +136,8 @@ fn an_app_that_cannot_serve_fails_its_deploy_and_the_one_before_stays() {
     }
     let app = folder(&haar, "tide", &listening());
     let good = deployed(deploy(&haar, &app, &[]));
+    // Cloud Run gives a container four minutes to listen; a probe that gives up sooner says the same.
+    probe_for(&haar, "tide", 4);
     let failing = |program: &str, words: &str| {
         fs::write(app.join("main.py"), program).expect("a program");
         let ran = deploy(&haar, &app, &[]).fails_saying("failed to start and listen on the port");
@@ -144,13 +147,79 @@ fn an_app_that_cannot_serve_fails_its_deploy_and_the_one_before_stays() {
     };
     failing("import sys; print('no water in the harbour'); sys.exit(3)", "no water in the harbour");
     failing("import nothing_of_that_name", "ModuleNotFoundError");
-    // Not waited for: Cloud Run gives it four minutes.
-    if std::env::var_os("HAAR_SLOW_TESTS").is_some() {
-        failing(&plain("\"0.0.0.0\"", "9999"), "about to listen");
-        failing(&plain("\"127.0.0.1\"", "int(os.environ[\"PORT\"])"), "about to listen");
-    }
+    failing(&plain("\"0.0.0.0\"", "9999"), "about to listen");
+    failing(&plain("\"127.0.0.1\"", "int(os.environ[\"PORT\"])"), "about to listen");
     let account = format!("stranger@{PROJECT}.iam.gserviceaccount.com");
     deploy(&haar, &app, &["--service-account", &account]).fails_saying(&account);
+}
+
+/// Gives a service's next revisions a startup probe that fails after so many seconds.
+fn probe_for(haar: &Haar, name: &str, seconds: u32) {
+    let url = format!("us-central1-run.googleapis.com/v2/projects/{PROJECT}/locations/us-central1/services/{name}");
+    let mut service = haar.api("GET", &url, None);
+    let probe = json!({ "tcpSocket": { "port": 8080 }, "periodSeconds": 1, "timeoutSeconds": 1, "failureThreshold": seconds });
+    service["template"]["containers"][0]["startupProbe"] = probe;
+    service["template"].as_object_mut().expect("a template").remove("revision");
+    let before = services(haar, name)["revision"].clone();
+    let changed = haar.api("PATCH", &format!("{url}?updateMask=template"), Some(&service));
+    assert!(changed["error"].is_null(), "{changed:#}");
+    let until = Instant::now() + Duration::from_secs(30);
+    while services(haar, name)["revision"] == before {
+        assert!(Instant::now() < until, "the probe is not taken: {changed:#}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_service_whose_first_revision_failed_is_there_for_everybody_once_it_is_mended() {
+    let haar = Haar::start();
+    if !instances_run(&haar) {
+        return;
+    }
+    let app = folder(&haar, "tide", "import sys; sys.exit(3)");
+    let failed = deploy(&haar, &app, &[]).fails_saying("mend the app");
+    let failed_again = deploy(&haar, &app, &[]).fails_saying("mend the app");
+    for ran in [failed, failed_again] {
+        assert!(!ran.stderr.contains("keeps serving"), "there is nothing that serves: {ran:?}");
+    }
+    fs::write(app.join("main.py"), listening()).expect("a program");
+    let mended = deployed(deploy(&haar, &app, &[]));
+    assert_eq!(get(&haar, &mended["url"]).0, 200);
+}
+
+/// A folder whose dependencies take minutes to install, without a word.
+fn slow_folder(haar: &Haar) -> PathBuf {
+    let app = folder(haar, "slow", &listening());
+    fs::create_dir_all(app.join("package")).expect("a folder");
+    fs::write(app.join("requirements.txt"), "./package\n").expect("requirements");
+    fs::write(app.join("package/setup.py"), "import time; time.sleep(300)\n").expect("a package");
+    app
+}
+
+#[test]
+fn whoever_gives_up_ends_the_build() {
+    let haar = Haar::start();
+    if !instances_run(&haar) {
+        return;
+    }
+    let app = slow_folder(&haar);
+    let scratch = haar.data().join("builds/scratch");
+    let steps = || fs::read_dir(&scratch).map_or(0, Iterator::count);
+    let installs = || !tests::processes_named("/workspace/package/setup.py").is_empty();
+    let until = |what: &str, is_so: &dyn Fn() -> bool| {
+        let end = Instant::now() + Duration::from_secs(30);
+        while !is_so() {
+            assert!(Instant::now() < end, "{what}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    // As many as may go on at once, and one more.
+    for _ in 0..3 {
+        let mut deploying = haar.command(&["deploy", app.to_str().expect("a path")]).spawn().expect("haar");
+        until("the build does not come so far", &installs);
+        deploying.kill().and_then(|()| deploying.wait()).expect("to end it");
+        until("the build goes on", &|| !installs() && steps() == 0);
+    }
 }
 
 /// The example, copied, so that a test may change it.
