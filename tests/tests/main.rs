@@ -9,6 +9,7 @@
 //! | `iam` | conditions, custom roles, explanations, the audit log |
 //! | `inside` | Google's libraries inside a container, with no option at all |
 //! | `languages` | Google's libraries in five languages: the same calls end the same |
+//! | `jobs` | jobs: run, retried, cancelled, interrupted |
 //! | `logs` | what services and clients write, and finding it |
 //! | `python` | Google's Python libraries, over gRPC and REST |
 //! | `run` | services: deployed, called, refused, killed |
@@ -25,6 +26,7 @@ mod gcloud;
 mod iam;
 mod inside;
 mod languages;
+mod jobs;
 mod logs;
 mod python;
 mod run;
