@@ -4,12 +4,12 @@
 //! | --- | --- |
 //! | `capture` | programs that heed no proxy, under `haar exec --capture` |
 //! | `cli` | the commands of `haar` itself, and what they say when something is wrong |
+//! | `credentials` | signing in, keys, federation, what accounts sign |
 //! | `deploy` | from a folder to a URL, with a database, and what is refused |
 //! | `gcloud` | gcloud, unmodified |
 //! | `iam` | conditions, custom roles, explanations, the audit log |
 //! | `inside` | Google's libraries inside a container, with no option at all |
 //! | `languages` | Google's libraries in five languages: the same calls end the same |
-//! | `jobs` | jobs: run, retried, cancelled, interrupted |
 //! | `logs` | what services and clients write, and finding it |
 //! | `python` | Google's Python libraries, over gRPC and REST |
 //! | `run` | services: deployed, called, refused, killed |
@@ -21,12 +21,12 @@
 mod bad_input;
 mod capture;
 mod cli;
+mod credentials;
 mod deploy;
 mod gcloud;
 mod iam;
 mod inside;
 mod languages;
-mod jobs;
 mod logs;
 mod python;
 mod run;
