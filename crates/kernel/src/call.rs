@@ -45,17 +45,23 @@ impl Principal {
 /// such as `principal://iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/subject/s`. Cheap to
 /// clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Federation(Arc<(Box<str>, Box<[Box<str>]>)>);
+pub struct Federation(Arc<Federated>);
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Federated {
+    name: Box<str>,
+    sets: Box<[Box<str>]>,
+}
 
 impl Federation {
     /// An identity, and the sets it is in by what stands after the pool in their names: `group/g`, `attribute.a/v`.
     pub fn new(name: impl Into<Box<str>>, sets: impl IntoIterator<Item = Box<str>>) -> Self {
-        Federation(Arc::new((name.into(), sets.into_iter().collect())))
+        Federation(Arc::new(Federated { name: name.into(), sets: sets.into_iter().collect() }))
     }
 
     /// The sets that it is in, by what stands after the pool in their names.
     pub fn sets(&self) -> &[Box<str>] {
-        &self.0.1
+        &self.0.sets
     }
 
     /// The name of its pool, without a scheme: `//iam.googleapis.com/…/workloadIdentityPools/p`.
@@ -79,7 +85,7 @@ impl std::ops::Deref for Federation {
     type Target = str;
 
     fn deref(&self) -> &str {
-        &self.0.0
+        &self.0.name
     }
 }
 
