@@ -187,12 +187,18 @@ fn a_service_whose_first_revision_failed_is_there_for_everybody_once_it_is_mende
     assert_eq!(get(&haar, &mended["url"]).0, 200);
 }
 
-/// A folder whose dependencies take minutes to install, without a word.
+/// What the step of [`slow_folder`] becomes.
+const SLOW: &str = "sleep 314159";
+
+/// A folder whose dependencies are never installed, without a word and without a network.
 fn slow_folder(haar: &Haar) -> PathBuf {
     let app = folder(haar, "slow", &listening());
+    let file = |name: &str, text: &str| fs::write(app.join(name), text).expect("a file");
     fs::create_dir_all(app.join("package")).expect("a folder");
-    fs::write(app.join("requirements.txt"), "./package\n").expect("requirements");
-    fs::write(app.join("package/setup.py"), "import time; time.sleep(300)\n").expect("a package");
+    file("requirements.txt", "./package\n");
+    file("package/slow.py", "import os; os.execvp('sleep', ['sleep', '314159'])\n");
+    let system = "[build-system]\nrequires = []\nbuild-backend = \"slow\"\nbackend-path = [\".\"]\n";
+    file("package/pyproject.toml", system);
     app
 }
 
@@ -205,7 +211,7 @@ fn whoever_gives_up_ends_the_build() {
     let app = slow_folder(&haar);
     let scratch = haar.data().join("builds/scratch");
     let steps = || fs::read_dir(&scratch).map_or(0, Iterator::count);
-    let installs = || !tests::processes_named("/workspace/package/setup.py").is_empty();
+    let installs = || !tests::processes_named(SLOW).is_empty();
     let until = |what: &str, is_so: &dyn Fn() -> bool| {
         let end = Instant::now() + Duration::from_secs(30);
         while !is_so() {

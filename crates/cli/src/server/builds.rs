@@ -22,8 +22,8 @@
 //!   it (null where nothing is known), and the last lines of the step that failed (they were sent before, too).
 //!
 //! An answer that ends without one of the last two means that haar ended. A request that is wrong in itself (no such
-//! parameter, a bad name) gets a 4xx and `{"error": {"message": "…"}}` as from every control call. A client that hangs
-//! up ends its build.
+//! parameter, a bad name) gets a 4xx and `{"error": {"message": "…"}}` as from every control call. Empty lines in between
+//! say that the build goes on. A client that hangs up ends its build, within about a second.
 
 use std::{
     convert::Infallible,
@@ -31,6 +31,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use build::{Built, Event, Failure, Order};
@@ -42,12 +43,15 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use kernel::ports::{ArchiveLimits, HostMount, ImageConfig, ImageMaker, MachineBase, MadeLayer, Staged};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::sleep};
 
 use super::{Parts, adapters::image_error};
 
 /// How many pieces of a folder wait to be unpacked.
 const WAITING: usize = 16;
+/// How long a build is silent at most: a client may have closed its half of the connection only, so that nobody listens
+/// any more is learned by writing.
+const SILENCE: Duration = Duration::from_millis(500);
 /// The longest name of a service.
 const MAX_NAME: usize = 49;
 
@@ -64,12 +68,22 @@ pub async fn serve(parts: Arc<Parts>, request: Request<Incoming>) -> Response<Bo
         // Whoever hangs up wants no build.
         tokio::select! {
             last = build => tell(&lines, &last),
-            () = lines.closed() => {}
+            () = hung_up(&lines) => {}
         }
     });
     let mut response = Response::new(Lines(told).map_err(|never| match never {}).boxed_unsync());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
     response
+}
+
+/// Returns when nobody listens any more.
+async fn hung_up(lines: &mpsc::UnboundedSender<Bytes>) {
+    loop {
+        tokio::select! {
+            () = lines.closed() => return,
+            () = sleep(SILENCE) => drop(lines.send(Bytes::from_static(b"\n"))),
+        }
+    }
 }
 
 async fn build(parts: &Parts, order: &Order, body: Incoming, lines: mpsc::UnboundedSender<Bytes>) -> Value {
