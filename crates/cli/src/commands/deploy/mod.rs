@@ -121,10 +121,7 @@ impl Deploy {
         if let Some(command) = built.migrate.as_ref().filter(|_| has_database) {
             migrate(google, wanted, &screen, &template, command)?;
         }
-        let service = release(google, wanted, &screen, before.as_ref(), template)?;
-        if self.callers() == Callers::Everybody && before.is_none() && service::open(google, wanted)? {
-            made.push("roles/run.invoker for everybody; --private leaves that out".into());
-        }
+        let service = self.release(google, wanted, &screen, before.as_ref(), template, &mut made)?;
         if let Some(port) = self.publish {
             publish(google, &service, port)?;
         }
@@ -133,6 +130,45 @@ impl Deploy {
 
     fn callers(&self) -> Callers {
         if self.private { Callers::Invited } else { Callers::Everybody }
+    }
+
+    /// Deploys the revision and waits until it serves; gives the service.
+    fn release(
+        &self,
+        google: &Google<'_>,
+        wanted: &Wanted,
+        screen: &Screen,
+        before: Option<&Value>,
+        template: Value,
+        made: &mut Vec<String>,
+    ) -> Result<Value> {
+        let step = screen.step("deploy");
+        step.now("waiting until it serves");
+        let outcome = match service::begin(google, wanted, before, template)? {
+            Ok(operation) => {
+                // Before its revision is known to serve: the next deploy, which finds a service, leaves this as it is.
+                if before.is_none() && self.callers() == Callers::Everybody && service::open(google, wanted)?
+                {
+                    made.push("roles/run.invoker for everybody; --private leaves that out".into());
+                }
+                google.finish_run(&wanted.host(), operation)?
+            }
+            Err(refusal) => return Err(refusal.into()),
+        };
+        let refusal = match outcome {
+            Ok(service) => {
+                step.done(last_part(&service["latestReadyRevision"]));
+                return Ok(service);
+            }
+            Err(refusal) => refusal,
+        };
+        screen.quote(&service::last_words(google, wanted));
+        // Its last words are there already.
+        let message = refusal.message.split("\n\n").next().unwrap_or_default();
+        Err(Trouble::new(message).next(match before.and_then(service::serving) {
+            Some(revision) => format!("{revision} keeps serving; mend the app and deploy again"),
+            None => format!("mend the app and deploy again; see all it said with: haar logs {}", wanted.name),
+        }))
     }
 
     /// What the service needs beside its image: an account of its own and a database, if that was asked for.
@@ -183,34 +219,6 @@ fn migrate(
             screen.quote(&migration::last_words(google, wanted));
             Err(Trouble::new(format!("the migration failed: {}", refusal.message))
                 .next("nothing was deployed: mend the migration and deploy again"))
-        }
-    }
-}
-
-fn release(
-    google: &Google<'_>,
-    wanted: &Wanted,
-    screen: &Screen,
-    before: Option<&Value>,
-    template: Value,
-) -> Result<Value> {
-    let step = screen.step("deploy");
-    step.now("waiting until it serves");
-    match service::release(google, wanted, before, template)? {
-        Ok(service) => {
-            step.done(last_part(&service["latestReadyRevision"]));
-            Ok(service)
-        }
-        Err(refusal) => {
-            screen.quote(&service::last_words(google, wanted));
-            let trouble = Trouble::new(refusal.message);
-            Err(match before {
-                Some(service) => trouble.next(format!(
-                    "{} keeps serving; mend the app and deploy again",
-                    last_part(&service["latestReadyRevision"])
-                )),
-                None => trouble.next(format!("see all it said with: haar logs {}", wanted.name)),
-            })
         }
     }
 }

@@ -37,8 +37,31 @@ pub enum Callers {
 }
 
 /// The service as it is, if it is.
+///
+/// # Errors
+/// When there is no such region: a service that is missing does not tell.
 pub fn find(google: &Google<'_>, wanted: &Wanted) -> Result<Option<Value>> {
-    google.find(&url(google, wanted))
+    let found = google.find(&url(google, wanted))?;
+    if found.is_none() {
+        check_region(google, &wanted.region)?;
+    }
+    Ok(found)
+}
+
+fn check_region(google: &Google<'_>, region: &str) -> Result<()> {
+    let all = format!("run.googleapis.com/v1/projects/{}/locations", google.project);
+    let known = google.call("GET", &all, None)?;
+    if known["locations"].as_array().into_iter().flatten().any(|known| known["locationId"] == region) {
+        return Ok(());
+    }
+    Err(Trouble::new(format!("Cloud Run has no region '{region}'"))
+        .next(format!("choose another with --region; all of them: haar api GET {all}")))
+}
+
+/// The revision that serves, if one ever did.
+pub fn serving(service: &Value) -> Option<&str> {
+    let revision = service["latestReadyRevision"].as_str().filter(|name| !name.is_empty())?;
+    revision.rsplit('/').next()
 }
 
 fn url(google: &Google<'_>, wanted: &Wanted) -> String {
@@ -130,9 +153,8 @@ fn add_sockets(template: &mut Value, connection_name: &str) {
     container["volumeMounts"] = mounts.into();
 }
 
-/// Deploys a revision and waits until it serves; gives the service. A revision that cannot serve leaves the one before
-/// in its place.
-pub fn release(
+/// Begins to deploy a revision; gives the operation. A revision that cannot serve leaves the one before in its place.
+pub fn begin(
     google: &Google<'_>,
     wanted: &Wanted,
     before: Option<&Value>,
@@ -142,20 +164,16 @@ pub fn release(
         before.and_then(|service| service["annotations"].as_object().cloned()).unwrap_or_else(Map::new);
     annotations.insert(SOURCE.into(), wanted.directory.to_string_lossy().into());
     let body = json!({ "template": template, "annotations": annotations });
-    let started = match before {
+    match before {
         Some(_) => {
             let change = format!("{}?updateMask=template,annotations", url(google, wanted));
-            google.ask("PATCH", &change, Some(body))?
+            google.ask("PATCH", &change, Some(body))
         }
         None => {
             let parent = wanted.parent(&google.project);
             let all = format!("{}/v2/{parent}/services?serviceId={}", wanted.host(), wanted.name);
-            google.ask("POST", &all, Some(body))?
+            google.ask("POST", &all, Some(body))
         }
-    };
-    match started {
-        Ok(operation) => google.finish_run(&wanted.host(), operation),
-        Err(refusal) => Ok(Err(refusal)),
     }
 }
 
