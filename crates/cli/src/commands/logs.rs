@@ -44,10 +44,19 @@ impl Logs {
                 }
             }
             if !self.follow {
+                self.tell_if_nothing(&shown);
                 return Ok(ExitCode::SUCCESS);
             }
             lines = 1000;
             std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// Silence may be a name that is wrong.
+    fn tell_if_nothing(&self, shown: &HashSet<String>) {
+        if shown.is_empty() {
+            let name = &self.name;
+            eprintln!("no service or job named {name} has written anything; all services: haar status");
         }
     }
 
@@ -101,6 +110,35 @@ fn text(entry: &Value) -> String {
             part("latency")
         );
     }
+    if let Some(method) = entry["protoPayload"]["methodName"].as_str() {
+        let audit = &entry["protoPayload"];
+        let who = audit["authenticationInfo"]["principalEmail"].as_str().unwrap_or("somebody");
+        let outcome = audit["status"]["message"].as_str().map_or(String::new(), |why| format!(": {why}"));
+        return format!("{who} called {method}{outcome}");
+    }
     let payload = &entry["jsonPayload"];
     payload["message"].as_str().map_or_else(|| payload.to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_entry_is_a_line() {
+        let audit = |status: Value| {
+            let who = json!({ "principalEmail": "a@b" });
+            let call =
+                json!({ "authenticationInfo": who, "methodName": "Services.Delete", "status": status });
+            text(&json!({ "protoPayload": call }))
+        };
+        assert_eq!(audit(json!({})), "a@b called Services.Delete");
+        assert_eq!(audit(json!({ "code": 7, "message": "denied" })), "a@b called Services.Delete: denied");
+        assert_eq!(text(&json!({ "textPayload": "tide" })), "tide");
+        assert_eq!(text(&json!({ "jsonPayload": { "message": "high", "n": 1 } })), "high");
+        assert_eq!(text(&json!({ "jsonPayload": { "n": 1 } })), r#"{"n":1}"#);
+        let request =
+            json!({ "requestMethod": "GET", "requestUrl": "http://x/", "status": 200, "latency": "1s" });
+        assert_eq!(text(&json!({ "httpRequest": request })), "GET http://x/ 200 1s");
+    }
 }
