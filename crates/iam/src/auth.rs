@@ -170,7 +170,8 @@ fn is_for(token: &str, host: &str) -> bool {
     let Ok(claims) = Unverified::parse(token).map(Unverified::checked_before) else { return false };
     let is_scoped = claims.text("scope").is_some_and(|scope| !scope.is_empty());
     let is_there = |audience: &str| {
-        let api = audience.strip_prefix("https://").and_then(|rest| rest.split('/').next()).unwrap_or_default();
+        let api =
+            audience.strip_prefix("https://").and_then(|rest| rest.split('/').next()).unwrap_or_default();
         host.strip_suffix(api).is_some_and(|region| region.is_empty() || region.ends_with('-'))
     };
     // Addressed by the address of the port, a call names no API.

@@ -216,7 +216,7 @@ async fn a_key_made_elsewhere_is_uploaded_and_signs() {
     signer.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), token.as_bytes(), &mut signature).unwrap();
     let token = format!("{token}.{}", URL_SAFE_NO_PAD.encode(signature));
     assert_eq!(world.iam.authenticate(&token).unwrap(), machine(&account.email));
-    let disable = DisableServiceAccountKeyRequest { name: key.name.clone(), ..Default::default() };
+    let disable = DisableServiceAccountKeyRequest { name: key.name.clone() };
     world.call(world.owner(), DISABLE_SERVICE_ACCOUNT_KEY, disable).await.unwrap();
     assert!(world.iam.authenticate(&token).is_err(), "a disabled key opens nothing");
     let enable = EnableServiceAccountKeyRequest { name: key.name };

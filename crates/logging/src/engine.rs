@@ -103,9 +103,11 @@ impl Logging {
         Ok(Arc::new(Logging { shared, projects, writer: Mutex::new(Some(writer)) }))
     }
 
-    /// Takes in one request for the request log. Never waits.
-    pub fn request(&self, entry: RequestEntry) {
-        self.shared.queue.request(entry);
+    /// Takes in one request for the request log, and of whom it was asked; the instance is empty when none answered.
+    /// Never waits.
+    pub fn request(&self, source: &LogSource, entry: &RequestEntry<'_>) {
+        let now = self.shared.now();
+        self.shared.queue.request(source, entry, self.shared.ids.take(now).as_str(), now);
     }
 
     /// Takes in an entry that names its log and resource, such as one of the audit log. Never waits; the entry is safe
@@ -210,32 +212,55 @@ impl Drop for Logging {
 /// differ even where the clock was set back in between.
 pub(crate) struct Ids {
     last: AtomicU64,
-    run: String,
+    run: [u8; RUN],
 }
 
 impl Ids {
     fn new() -> Self {
         use std::hash::{BuildHasher, Hasher, RandomState};
         let run = RandomState::new().build_hasher().finish();
-        Ids { last: AtomicU64::new(0), run: base36::<4>(run) }
+        Ids { last: AtomicU64::new(0), run: base36::<RUN>(run) }
     }
 
-    /// The next id, at this moment in nanoseconds: 17 digits and letters.
+    /// The next id, at this moment in nanoseconds.
     pub(crate) fn next(&self, now: i64) -> String {
+        self.take(now).as_str().to_owned()
+    }
+
+    /// The same, without an allocation.
+    pub(crate) fn take(&self, now: i64) -> Id {
         let now = u64::try_from(now).unwrap_or_default();
         let after = |last: u64| now.max(last.wrapping_add(1));
         let step = |last| Some(after(last));
         let last = self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step);
-        base36::<13>(after(last.unwrap_or_else(|last| last))) + &self.run
+        let mut id = [0; MOMENT + RUN];
+        id[..MOMENT].copy_from_slice(&base36::<MOMENT>(after(last.unwrap_or_else(|last| last))));
+        id[MOMENT..].copy_from_slice(&self.run);
+        Id(id)
+    }
+}
+
+/// How many digits of an id tell the moment, and how many the run of this program.
+const MOMENT: usize = 13;
+const RUN: usize = 4;
+
+/// An id: 17 digits and letters.
+pub(crate) struct Id([u8; MOMENT + RUN]);
+
+impl Id {
+    /// As text.
+    pub(crate) fn as_str(&self) -> &str {
+        // They are ASCII.
+        std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
 /// The last digits of a number.
-fn base36<const N: usize>(mut number: u64) -> String {
+fn base36<const N: usize>(mut number: u64) -> [u8; N] {
     let mut digits = [b'0'; N];
     for digit in digits.iter_mut().rev() {
         *digit = b"0123456789abcdefghijklmnopqrstuvwxyz"[(number % 36) as usize];
         number /= 36;
     }
-    digits.iter().copied().map(char::from).collect()
+    digits
 }

@@ -12,7 +12,11 @@ use kernel::{
 };
 use tokio::sync::oneshot::Sender;
 
-use crate::{record::Pending, request::RequestEntry, tails::Tails};
+use crate::{
+    record::{Moment, Pending},
+    request::RequestEntry,
+    tails::Tails,
+};
 
 /// The longest line, in bytes; the rest of a longer one is cut off. Google's entries have at most 256 KiB.
 const LONGEST_LINE: usize = 250 << 10;
@@ -44,12 +48,73 @@ pub(crate) struct Line {
     text: Range<usize>,
 }
 
+/// A request that waits, encoded.
+pub(crate) struct Request {
+    /// Which of the batch's sources it is of.
+    source: usize,
+    pub(crate) moment: Moment,
+    own: Range<usize>,
+}
+
+/// Requests that wait. They come in runs of one instance's, whose source is kept once.
+#[derive(Default)]
+pub(crate) struct Requests {
+    sources: Vec<LogSource>,
+    list: Vec<Request>,
+    encoded: Vec<u8>,
+}
+
+impl Requests {
+    /// All of them, by runs of one source.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = (&LogSource, &[Request])> {
+        let runs = self.list.chunk_by(|a, b| a.source == b.source);
+        runs.filter_map(|run| Some((self.sources.get(run.first()?.source)?, run)))
+    }
+
+    /// The fields of an entry that are its own.
+    pub(crate) fn own(&self, request: &Request) -> &[u8] {
+        self.encoded.get(request.own.clone()).unwrap_or_default()
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    fn push(&mut self, source: &LogSource, entry: &RequestEntry<'_>, insert_id: &str, received: i64) {
+        if self.sources.last() != Some(source) {
+            self.sources.push(source.clone());
+        }
+        let start = self.encoded.len();
+        entry.encode(source, insert_id, &mut self.encoded);
+        let moment = Moment { severity: entry.severity(), time: entry.nanos(received), received };
+        let own = start..self.encoded.len();
+        self.list.push(Request { source: self.sources.len() - 1, moment, own });
+    }
+
+    fn bytes(&self) -> usize {
+        self.encoded.len()
+            + self.list.len() * size_of::<Request>()
+            + self.sources.len() * size_of::<LogSource>()
+    }
+
+    /// Empties them, keeping a little memory for the next time.
+    fn clear(&mut self) {
+        self.sources.clear();
+        self.sources.shrink_to(16);
+        self.list.clear();
+        self.list.shrink_to(64);
+        self.encoded.clear();
+        self.encoded.shrink_to(16 << 10);
+    }
+}
+
 /// What is handed to the writer at once.
 #[derive(Default)]
 pub(crate) struct Batch {
     text: String,
     pub(crate) lines: Vec<Line>,
-    pub(crate) requests: Vec<RequestEntry>,
+    pub(crate) requests: Requests,
     pub(crate) jobs: Vec<Job>,
     /// How many lines and requests were dropped, by where they came from.
     pub(crate) dropped: Dropped,
@@ -91,7 +156,7 @@ impl Batch {
     }
 
     fn bytes(&self) -> usize {
-        self.text.len() + self.lines.len() * size_of::<Line>() + self.requests.len() * 1024
+        self.text.len() + self.lines.len() * size_of::<Line>() + self.requests.bytes()
     }
 
     /// Empties it, keeping a little memory for the next time.
@@ -100,7 +165,7 @@ impl Batch {
         self.text.shrink_to(16 << 10);
         self.lines.clear();
         self.lines.shrink_to(64);
-        self.requests = Vec::new();
+        self.requests.clear();
         self.jobs = Vec::new();
         self.dropped = Dropped::default();
     }
@@ -158,13 +223,13 @@ impl Queue {
         self.wake_idle(state);
     }
 
-    /// Takes in a request.
-    pub(crate) fn request(&self, entry: RequestEntry) {
+    /// Takes in a request that ended now.
+    pub(crate) fn request(&self, source: &LogSource, entry: &RequestEntry<'_>, insert_id: &str, now: i64) {
         let state = &mut *self.lock();
         if state.batch.bytes() > self.most {
-            state.batch.dropped.add(&entry.source, 1);
+            state.batch.dropped.add(source, 1);
         } else {
-            state.batch.requests.push(entry);
+            state.batch.requests.push(source, entry, insert_id, now);
         }
         self.wake_idle(state);
     }

@@ -37,6 +37,14 @@ pub(crate) struct Head {
     pub(crate) received: i64,
 }
 
+/// When an entry happened and arrived, and how grave it is; as in a [`Head`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(crate) severity: u16,
+    pub(crate) time: i64,
+    pub(crate) received: i64,
+}
+
 /// An entry on its way to the disk.
 #[derive(Clone, Debug)]
 pub(crate) struct Pending {

@@ -1,4 +1,7 @@
-//! Walks encoded protobuf without decoding it: a search looks at a few fields of very many entries.
+//! Walks encoded protobuf without decoding it: a search looks at a few fields of very many entries. And writes it
+//! without a message to encode, for entries of which there are as many.
+
+use std::fmt;
 
 /// The value of one field as it stands on the wire.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,6 +62,61 @@ impl Fields<'_> {
     }
 }
 
+/// An encoded message that grows at the end of a buffer. Fields that have their default value are left out, as proto3
+/// has it.
+pub(crate) struct Message<'a>(pub(crate) &'a mut Vec<u8>);
+
+impl Message<'_> {
+    /// A field with text.
+    pub(crate) fn text(&mut self, number: u32, text: &str) {
+        if !text.is_empty() {
+            self.texts(number, [text]);
+        }
+    }
+
+    /// A field with several texts joined, also when all of them are empty.
+    pub(crate) fn texts<const N: usize>(&mut self, number: u32, texts: [&str; N]) {
+        self.varint(u64::from(number) << 3 | 2);
+        self.varint(texts.iter().map(|text| text.len() as u64).sum());
+        texts.iter().for_each(|text| self.0.extend_from_slice(text.as_bytes()));
+    }
+
+    /// A field with an integer that is not negative, or a flag.
+    pub(crate) fn number(&mut self, number: u32, value: u64) {
+        if value != 0 {
+            self.varint(u64::from(number) << 3);
+            self.varint(value);
+        }
+    }
+
+    /// A field whose content is written by `fill`, also when that is nothing.
+    pub(crate) fn message(&mut self, number: u32, fill: impl FnOnce(&mut Message<'_>)) {
+        self.varint(u64::from(number) << 3 | 2);
+        let start = self.0.len();
+        fill(&mut Message(self.0));
+        let end = self.0.len();
+        // The length is known now: written behind, and brought to where it belongs.
+        self.varint((end - start) as u64);
+        let width = self.0.len() - end;
+        self.0[start..].rotate_right(width);
+    }
+
+    fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+    }
+}
+
+impl fmt::Write for Message<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+}
+
 /// The key and the value of an encoded map entry; the value is that of the last field 2.
 pub(crate) fn map_entry(bytes: &[u8]) -> (&[u8], Option<Wire<'_>>) {
     let (mut key, mut value) = (&[][..], None);
@@ -80,7 +138,7 @@ pub(crate) fn text(bytes: &[u8]) -> &str {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use prost::Message;
+    use prost::Message as _;
 
     use super::*;
 

@@ -21,7 +21,6 @@ use crate::{
     lines::{self, Origin, Streams},
     queue::{Batch, Dropped, Job},
     record::Pending,
-    request,
 };
 
 /// How often the room on the disk is looked at.
@@ -153,10 +152,11 @@ impl Writer {
                 lines::entry(stream, line.stream, text, line.received, || shared.ids.next(line.received));
             self.log.put(&entry)?;
         }
-        for entry in batch.requests.drain(..) {
-            let stream = self.streams.of(&entry.source, Origin::Requests);
-            let now = shared.now();
-            self.log.put(&request::pending(entry, stream, now, shared.ids.next(now)))?;
+        for (source, run) in batch.requests.runs() {
+            let stream = self.streams.of(source, Origin::Requests);
+            for request in run {
+                self.log.put_encoded(&stream, request.moment, batch.requests.own(request))?;
+            }
         }
         let mut dropped = self.lost.take();
         dropped.extend(batch.dropped.take());
@@ -177,10 +177,10 @@ impl Writer {
 
     /// Counts the lines of a batch that could not be written.
     fn lose(&mut self, batch: &mut Batch) {
-        let sources = batch.lines.iter().map(|line| &line.source);
-        let all = sources.chain(batch.requests.iter().map(|request| &request.source));
-        for source in all {
-            self.lost.add(source, 1);
+        let lines = batch.lines.iter().map(|line| (&line.source, 1));
+        let requests = batch.requests.runs().map(|(source, run)| (source, run.len() as u64));
+        for (source, count) in lines.chain(requests) {
+            self.lost.add(source, count);
         }
         for (source, count) in batch.dropped.take() {
             self.lost.add(&source, count);

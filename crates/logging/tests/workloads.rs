@@ -1,6 +1,9 @@
 //! Lines of output and requests.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, SystemTime},
+};
 
 use apis::google::logging::v2::{self as proto, log_entry::Payload};
 use kernel::ports::{LogStream, Logs};
@@ -48,27 +51,30 @@ async fn json_lines_are_understood() {
 #[tokio::test]
 async fn requests_are_logged_with_their_status() {
     let world = World::new();
-    world.logging.request(RequestEntry {
-        source: source("shop-1"),
+    let entry = RequestEntry {
         time: SystemTime::UNIX_EPOCH + Duration::from_secs(START - 1),
         latency: Duration::from_millis(250),
-        method: "GET".into(),
-        url: "http://shop.example/".into(),
-        protocol: "HTTP/1.1".into(),
+        method: "GET",
+        url: "http://shop.example/",
+        protocol: "HTTP/1.1",
         status: 503,
         request_size: 10,
         response_size: 20,
-        user_agent: "curl".into(),
-        referer: String::new(),
-        remote_ip: "127.0.0.1".into(),
-        trace: "00000000000000000000000000000abc".into(),
-        span: "000000000000000d".into(),
+        user_agent: "curl",
+        referer: "",
+        remote_ip: Ipv4Addr::LOCALHOST.into(),
+        trace: "00000000000000000000000000000abc",
+        span: 13,
         sampled: true,
-        message: "The request failed.".into(),
-    });
+        message: "The request failed.",
+    };
+    for instance in ["shop-1", "shop-2", "shop-1"] {
+        world.logging.request(&source(instance), &entry);
+    }
     let filter = r#"log_id("run.googleapis.com/requests") httpRequest.status>=500 httpRequest.latency>0.2s severity=ERROR"#;
     let entries = world.list(listing(filter)).await.entries;
-    let [entry] = &entries[..] else { panic!("{entries:?}") };
+    let [entry, _, _] = &entries[..] else { panic!("{entries:?}") };
+    assert_eq!(entry.span_id, "000000000000000d");
     assert_eq!(entry.trace, "projects/haar-test/traces/00000000000000000000000000000abc");
     assert_eq!(entry.timestamp.unwrap().seconds, START as i64 - 1);
     assert_eq!((text(entry), entry.trace_sampled), ("The request failed.".into(), true));

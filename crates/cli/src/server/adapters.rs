@@ -74,6 +74,10 @@ impl Invokers for Callers {
     fn is_open(&self, service: &ServiceRoute) -> bool {
         self.may_invoke(&Principal::Anonymous, service)
     }
+
+    fn generation(&self) -> Option<u64> {
+        self.authority.generation()
+    }
 }
 
 impl Callers {
@@ -117,7 +121,7 @@ impl RequestLog for Requests {
         let mut last = None;
         for record in batch.iter() {
             let source = source(&record, last.take());
-            self.0.request(entry(record, source.clone()));
+            self.0.request(&source, &entry(&record));
             last = Some(source);
         }
         Box::pin(std::future::ready(()))
@@ -143,23 +147,22 @@ fn source(record: &RequestRecord<'_>, last: Option<LogSource>) -> LogSource {
     }
 }
 
-fn entry(record: RequestRecord<'_>, source: LogSource) -> RequestEntry {
+fn entry<'a>(record: &RequestRecord<'a>) -> RequestEntry<'a> {
     RequestEntry {
-        source,
         time: record.time,
         latency: record.latency,
-        method: record.method.to_owned(),
-        url: record.url.to_owned(),
-        protocol: record.protocol.to_owned(),
+        method: record.method,
+        url: record.url,
+        protocol: record.protocol,
         status: record.status,
         request_size: record.request_size,
         response_size: record.response_size,
-        user_agent: record.user_agent.to_owned(),
-        referer: record.referer.to_owned(),
-        remote_ip: record.remote_ip.to_string(),
-        trace: record.trace.to_owned(),
-        span: format!("{:016x}", record.span),
+        user_agent: record.user_agent,
+        referer: record.referer,
+        remote_ip: record.remote_ip,
+        trace: record.trace,
+        span: record.span,
         sampled: record.sampled,
-        message: record.message.to_owned(),
+        message: record.message,
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use super::{Body, Disk, Segment, Summary, index, scan, segment_path, sync_dir};
 use crate::{
     engine::Options,
-    record::{self, Head, Kind, Pending},
+    record::{self, Head, Kind, Moment, Pending},
 };
 
 /// As many streams as a segment can number.
@@ -84,21 +84,24 @@ impl Log {
     /// # Errors
     /// What the file system refuses; then nothing waits any more.
     pub(crate) fn put(&mut self, entry: &Pending) -> io::Result<()> {
-        let number = match self.stream(&entry.shared)? {
+        let Pending { severity, time, received, .. } = *entry;
+        self.put_encoded(&entry.shared, Moment { severity, time, received }, &entry.own)
+    }
+
+    /// The same, of an entry's encoded fields: those that it shares with its stream, and its own.
+    ///
+    /// # Errors
+    /// As [`Log::put`].
+    pub(crate) fn put_encoded(&mut self, shared: &Arc<[u8]>, moment: Moment, own: &[u8]) -> io::Result<()> {
+        let number = match self.stream(shared)? {
             Some(number) => number,
             None => {
                 self.seal()?;
-                self.stream(&entry.shared)?.unwrap_or_default()
+                self.stream(shared)?.unwrap_or_default()
             }
         };
-        let head = Head {
-            kind: Kind::Entry,
-            severity: entry.severity,
-            stream: number,
-            time: entry.time,
-            received: entry.received,
-        };
-        self.append(head, &entry.own);
+        let Moment { severity, time, received } = moment;
+        self.append(Head { kind: Kind::Entry, severity, stream: number, time, received }, own);
         if self.buffer.len() >= GROUP { self.write() } else { Ok(()) }
     }
 
