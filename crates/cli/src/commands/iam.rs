@@ -132,7 +132,9 @@ fn refused(out: &mut String, answer: &Value, Colours { dim, off, .. }: Colours) 
     let roles: Vec<&str> = items(&answer["roles"]).map(text).collect();
     if !roles.is_empty() {
         let _ = writeln!(out, "\n{dim}roles that have the permission, the smallest first:{off}");
-        roles.iter().for_each(|role| drop(writeln!(out, "     {role}")));
+        for role in roles {
+            let _ = writeln!(out, "     {role}");
+        }
     }
 }
 
