@@ -49,6 +49,10 @@ impl Authority for Iam {
             if permission.ends_with(".setIamPolicy") { Modified::Unknown } else { Modified::Nothing };
         self.decides(principal, permission, resource, |context| context.modified(modified), request.time)
     }
+
+    fn generation(&self) -> Option<u64> {
+        self.index.generation()
+    }
 }
 
 impl Iam {

@@ -12,7 +12,10 @@
 use std::{
     borrow::Cow,
     cell::OnceCell,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
 };
 
 use kernel::{Principal, mirror::Versioned, names::RESOURCE_MANAGER};
@@ -22,7 +25,8 @@ use crate::{
     compiled::Compiled,
     conditions::Context,
     groups::Directory,
-    records::{AccountRecord, PolicyRecord, RoleRecord},
+    members::Member,
+    records::{AccountRecord, MemberRecord, PolicyRecord, RoleRecord},
     roles::{Basic, Permission, PermissionSet, Role},
 };
 
@@ -36,6 +40,10 @@ pub(crate) struct Index {
     pub(crate) groups: Directory,
     /// Which calls are written to the audit log.
     pub(crate) audited: Audited,
+    /// How often a policy or a role has changed.
+    generation: AtomicU64,
+    /// How many policies give everybody something on a condition.
+    momentary: AtomicUsize,
 }
 
 /// A policy in memory, compiled when it is first asked.
@@ -59,14 +67,29 @@ impl Index {
     pub(crate) fn put(&self, stored: &str, record: Option<Arc<Versioned<PolicyRecord>>>) {
         let key = index_key(stored);
         self.audited.put(key, record.as_deref().map_or(&[], |record| &record.audit));
-        match record {
-            Some(record) => {
-                self.policies.pin().insert(key.into(), Held::new(record));
-            }
-            None => {
-                self.policies.pin().remove(key);
-            }
-        }
+        let now_momentary = record.as_deref().is_some_and(|record| is_momentary(record));
+        let held = self.policies.pin();
+        let before = match record {
+            Some(record) => held.insert(key.into(), Held::new(record)),
+            None => held.remove(key),
+        };
+        self.momentary.fetch_add(now_momentary.into(), Ordering::AcqRel);
+        let was_momentary = before.is_some_and(|before| is_momentary(&before.record));
+        self.momentary.fetch_sub(was_momentary.into(), Ordering::AcqRel);
+        self.changed();
+    }
+
+    /// What was decided before may be decided otherwise now. Called after the change, so that nobody keeps what was
+    /// decided before it under the new number.
+    fn changed(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// See [`Authority::generation`](kernel::ports::Authority::generation): what everybody may do depends on policies
+    /// and roles, and on the moment where a condition stands before it.
+    pub(crate) fn generation(&self) -> Option<u64> {
+        let generation = self.generation.load(Ordering::Acquire);
+        (self.momentary.load(Ordering::Acquire) == 0).then_some(generation)
     }
 
     /// Puts, replaces or removes a custom role. Policies that grant it are compiled anew when they are next asked.
@@ -91,6 +114,7 @@ impl Index {
                 });
             }
         }
+        self.changed();
     }
 
     /// What a role allows: predefined, or a custom one that is in force.
@@ -147,6 +171,15 @@ impl Index {
             })
             .collect()
     }
+}
+
+/// Whether a policy gives everybody something on a condition.
+fn is_momentary(policy: &PolicyRecord) -> bool {
+    let names_everybody = |member: &MemberRecord| matches!(Member::parse(&member.name), Ok(Member::Everyone));
+    policy
+        .bindings
+        .iter()
+        .any(|binding| binding.condition.is_some() && binding.members.iter().any(names_everybody))
 }
 
 /// The name that a resource's policy is stored under, after the prefix.
@@ -232,6 +265,7 @@ pub(crate) fn lowercase(name: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::records::{BindingRecord, ConditionRecord};
 
     #[test]
     fn a_name_has_its_ancestors() {
@@ -251,6 +285,31 @@ mod tests {
         );
         assert_eq!(all("folders/1"), ["folders/1"]);
         assert_eq!(all(""), [""]);
+    }
+
+    #[test]
+    fn what_everybody_may_do_is_kept_until_a_policy_changes_or_a_condition_decides() {
+        let policy = |condition| {
+            let everybody = MemberRecord { name: "allUsers".into(), unique_id: String::new() };
+            let binding =
+                BindingRecord { role: "roles/run.invoker".into(), members: vec![everybody], condition };
+            let value = PolicyRecord { bindings: vec![binding], ..PolicyRecord::default() };
+            Some(Arc::new(Versioned { value, revision: 1, created: 1 }))
+        };
+        let (index, name) = (Index::default(), "run.googleapis.com/projects/p/locations/l/services/s");
+        let first = index.generation();
+        assert!(first.is_some());
+        index.put(name, policy(None));
+        let second = index.generation();
+        assert!(second.is_some() && second != first);
+        index.put_role("projects/p/roles/r", None);
+        assert!(index.generation().is_some() && index.generation() != second);
+        for _ in 0..2 {
+            index.put(name, policy(Some(ConditionRecord::default())));
+            assert_eq!(index.generation(), None, "a condition looks at each request");
+        }
+        index.put(name, None);
+        assert!(index.generation().is_some());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, Version, header};
 
 use crate::{
-    Body, ServiceRoute,
+    Body,
     conn::Conn,
     exchange::Fault,
     forward::{self, Scheme},
@@ -89,8 +89,8 @@ impl Flight {
         self.host.to_str().unwrap_or_default()
     }
 
-    pub(crate) fn service(&self) -> &ServiceRoute {
-        &self.route.service
+    pub(crate) fn route(&self) -> &Route {
+        &self.route
     }
 
     /// What an instance is told of the request.

@@ -10,7 +10,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use crate::{random, revision::Revision};
+use crate::{invoke::LastSaid, random, revision::Revision};
 
 /// The full name of a revision: any text that is unique, such as
 /// `projects/P/locations/L/services/S/revisions/R`.
@@ -172,6 +172,8 @@ impl RevisionSpec {
 /// A service with its revisions found.
 pub(crate) struct Route {
     pub(crate) service: ServiceRoute,
+    /// Whether it is open to everybody, as was last said.
+    pub(crate) said: LastSaid,
     /// Each with the sum of the shares up to and including its own.
     split: Vec<(u32, Arc<Revision>)>,
     tags: Vec<Arc<Revision>>,
@@ -312,7 +314,7 @@ impl Owned {
             })
             .collect();
         let tags = service.tags.iter().map(|(_, id)| find(id)).collect();
-        Route { service, split, tags }
+        Route { service, said: LastSaid::default(), split, tags }
     }
 }
 

@@ -214,7 +214,7 @@ impl Shared {
         let route = (target.route, revision);
         let invokers = self.invokers.clone();
         let flight = Flight::new(self, route, line, &headers, host, client, (started, trace));
-        let checked = match invoke::check(&*invokers, flight.service(), &headers, flight.host()) {
+        let checked = match invoke::check(&*invokers, flight.route(), &headers, flight.host()) {
             Ok(checked) => checked,
             Err(failure) => return Err(Box::new(flight.fail(failure))),
         };

@@ -14,6 +14,13 @@ pub trait Authority: Send + Sync {
         resource: &Resource,
         request: &RequestInfo,
     ) -> bool;
+
+    /// A number that is another one whenever what somebody may do who is not signed in ([`Principal::Anonymous`]) may
+    /// have changed: their decisions hold as long as it stays, for any moment and request. `None` when none is to be
+    /// kept. Ask for it before the decision.
+    fn generation(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Turns credentials into a principal. Reads only memory: it never waits.
@@ -96,6 +103,22 @@ pub trait Projects: Send + Sync {
     fn known(&self, id_or_number: &str) -> Option<Project>;
     /// Whether the project may call this service.
     fn enabled(&self, project_id: &str, service: &str) -> bool;
+    /// What a project (`projects/ID`) or a folder (`folders/N`) belongs to: `folders/N` or `organizations/N`. From
+    /// memory; `None` for what is not known and for what belongs to nothing.
+    fn parent(&self, container: &str) -> Option<Arc<str>> {
+        let _ = container;
+        None
+    }
+}
+
+/// What organization policies say, asked before something is made that they may forbid. Reads only memory. Policies
+/// that are only tried out are asked too, and what they would have forbidden is written down.
+pub trait Constraints: Send + Sync {
+    /// Whether a boolean constraint, such as `iam.disableServiceAccountKeyCreation`, is enforced where the resource is.
+    fn enforces(&self, constraint: &str, resource: &Resource) -> bool;
+    /// Whether a list constraint, such as `run.allowedIngress`, allows there what is known by these names, any of which
+    /// a policy may have listed.
+    fn allows(&self, constraint: &str, resource: &Resource, names: &[&str]) -> bool;
 }
 
 /// A container image that is on this machine, as a runtime needs it.
