@@ -22,6 +22,7 @@ mod plan;
 mod probe;
 mod reconcile;
 pub mod record;
+mod revisions;
 mod route;
 mod rules;
 pub mod runtime;

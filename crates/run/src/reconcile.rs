@@ -15,11 +15,11 @@ use crate::{
     rules, volumes, words,
 };
 
+/// Why a revision failed whose image cannot run here.
+const IMAGE_UNFIT: &str = "ContainerImageUnsupported";
 /// How often a step is tried that the store refuses, and how long to wait after the first time.
 const ATTEMPTS: u32 = 6;
 const PAUSE: Duration = Duration::from_millis(200);
-/// How many revisions of a service are kept (<https://cloud.google.com/run/quotas>).
-const KEPT: usize = 1000;
 
 /// Why a revision cannot serve: the reason as a word, and as a sentence.
 #[derive(Clone, Debug)]
@@ -133,7 +133,7 @@ impl Run {
         }
         self.settle(name, generation, &revision, proven).await?;
         self.route(name);
-        self.collect(&service.value).await
+        self.collect(name).await
     }
 
     /// The revision of the present template: the one that has its name or is the latest, when nothing about it
@@ -210,7 +210,7 @@ impl Run {
         let mut images = Vec::new();
         for container in &revision.template.clone().unwrap_or_default().containers {
             let found = self.ports.images.resolve(&container.image).await;
-            images.push(found.map_err(|error| Failure::new(IMAGE_MISSING, error.message()))?);
+            images.push(found.map_err(|error| image_failure(&container.image, &error))?);
         }
         Ok(images)
     }
@@ -353,17 +353,6 @@ impl Run {
         let code = if reason == IMAGE_MISSING { Code::NotFound } else { Code::FailedPrecondition };
         Err(Error::new(code, ready.message.clone()))
     }
-
-    /// Deletes the oldest revisions that nothing needs, when there are more than Cloud Run keeps.
-    async fn collect(&self, service: &Service) -> Result<()> {
-        let Some(service) = self.services.find(&service.resource_name()) else { return Ok(()) };
-        let mut revisions = self.revisions_of(&service.value);
-        revisions.sort_by_key(|revision| std::cmp::Reverse(revision.created));
-        for old in revisions.iter().skip(KEPT).filter(|old| !is_needed(&service.value, &old.value.name)) {
-            self.revisions.delete(&old.value.resource_name(), "").await?;
-        }
-        Ok(())
-    }
 }
 
 /// Whether a revision is new.
@@ -373,12 +362,12 @@ enum Age {
     Known,
 }
 
-/// Whether a service would miss a revision.
-pub(crate) fn is_needed(service: &Service, revision: &str) -> bool {
-    let mut targets = service.serving.iter().chain(&service.traffic);
-    service.latest_created == revision
-        || service.latest_ready == revision
-        || targets.any(|target| target.revision == revision)
+/// Why a revision has no image: there is none, or none that runs here.
+fn image_failure(image: &str, error: &Error) -> Failure {
+    match error.code() {
+        Code::InvalidArgument => Failure::new(IMAGE_UNFIT, words::image_unfit(image, error.message())),
+        _ => Failure::new(IMAGE_MISSING, error.message()),
+    }
 }
 
 /// What is said of a revision.

@@ -2,6 +2,8 @@
 
 use kernel::{Error, collection::Wording};
 
+use crate::revisions::Need;
+
 /// Around services.
 pub(crate) fn service() -> Wording {
     Wording::of("Service")
@@ -35,6 +37,11 @@ pub(crate) fn overtaken(name: &str, generation: i64) -> Error {
     Error::aborted(format!(
         "Conflict for resource '{name}': version '{generation}' was overtaken by a later change."
     ))
+}
+
+/// An image that is for another processor, or is none.
+pub(crate) fn image_unfit(image: &str, why: &str) -> String {
+    format!("Cloud Run does not support image '{image}': {}.", why.trim_end_matches('.'))
 }
 
 /// A container that did not listen on its port in time, or ended before.
@@ -137,6 +144,25 @@ pub(crate) fn no_such_revision(revision: &str) -> String {
 /// A name that was given to a revision already.
 pub(crate) fn revision_exists(revision: &str) -> Error {
     Error::already_exists(format!("Revision named '{revision}' with different configuration already exists."))
+}
+
+/// A revision that is to be deleted, and cannot be.
+pub(crate) fn revision_needed(need: Need, revision: &str, service: &str) -> Error {
+    Error::precondition(match need {
+        Need::Serving => {
+            format!("Revision \"{revision}\" cannot be directly deleted because it is actively serving.")
+        }
+        Need::Only => {
+            format!(
+                "Revision \"{revision}\" cannot be directly deleted because it is the only revision of service \"{service}\"."
+            )
+        }
+        Need::Latest => {
+            format!(
+                "Revision \"{revision}\" cannot be directly deleted because it is the latest revision of service \"{service}\"."
+            )
+        }
+    })
 }
 
 /// A revision that cannot serve, and why.

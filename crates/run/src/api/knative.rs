@@ -115,8 +115,7 @@ async fn delete_revision(
     let held = revision(&run, &caller, &request.name, "run.revisions.delete").await?;
     let revision = &held.value;
     if !is_dry(&request.dry_run) {
-        let place = run.place_of(&revision.project, &revision.region, &revision.service).await?;
-        run.delete_revision(&place, revision, "").await?;
+        run.delete_revision(revision, "").await?;
     }
     Ok(gone("revisions", &revision.name, &revision.uid))
 }
@@ -125,8 +124,7 @@ async fn delete_revision(
 async fn revision(run: &Run, caller: &Caller, name: &str, permission: &str) -> Result<Held<Revision>> {
     let place = named(run, caller, name, "revisions").await?;
     let prefix = format!("projects/{}/locations/{}/services/", place.project, place.region);
-    let found = run.revisions.mirror().scan(&prefix, "", 1, |_, held| held.value.name == place.name);
-    let found = found.first().map(|(_, held)| held.clone());
+    let found = run.revision_in(&place.project, &place.region, &place.name);
     let service = found.as_ref().map_or("-", |held| &held.value.service);
     let resource = Resource::new(RUN, format!("{prefix}{service}/revisions/{}", place.name));
     caller.require(permission, &resource)?;

@@ -57,6 +57,8 @@ pub(super) fn services(run: &Run, prefix: &str, asked: &Asked) -> Result<knative
 /// Those of [`services`].
 pub(super) fn revisions(run: &Run, prefix: &str, asked: &Asked) -> Result<knative::ListRevisionsResponse> {
     let (page, selector) = (asked.page(prefix)?, asked.selector()?);
+    let of_service = of_service(prefix, &selector);
+    let prefix = of_service.as_deref().unwrap_or(prefix);
     let (mut found, next) = run
         .revisions
         .list(prefix, &page, |_, held| selector.takes(&knative_write::revision_labels(&held.value)));
@@ -68,6 +70,13 @@ pub(super) fn revisions(run: &Run, prefix: &str, asked: &Asked) -> Result<knativ
         metadata: Some(metadata(next)),
         unreachable: Vec::new(),
     })
+}
+
+/// Where the revisions of the one service lie that a selector asks for: gcloud lists those of a service like this, and a
+/// region may have a thousand for each.
+fn of_service(prefix: &str, selector: &Selector) -> Option<String> {
+    let service = selector.only("serving.knative.dev/service")?;
+    prefix.ends_with("/services/").then(|| format!("{prefix}{service}/revisions/"))
 }
 
 /// gcloud reads the metadata of every list, so it is there even when empty.

@@ -144,14 +144,13 @@ pub(super) fn revision(run: &Run, held: &Versioned<Revision>) -> knative::Revisi
 }
 
 fn revision_status(revision: &Revision) -> knative::RevisionStatus {
-    let container = revision
-        .template
-        .as_ref()
-        .and_then(|template| template.containers.first())
-        .cloned()
-        .unwrap_or_default();
-    let repository = container.image.split('@').next().unwrap_or_default();
-    let digest = revision.image_digests.first().map(|digest| format!("{}@{digest}", untagged(repository)));
+    let containers =
+        revision.template.as_ref().map(|template| template.containers.as_slice()).unwrap_or_default();
+    // Of the container that requests go to.
+    let main = containers.iter().position(|container| container.port != 0).unwrap_or(0);
+    let image = containers.get(main).map_or("", |container| container.image.as_str());
+    let repository = image.split('@').next().unwrap_or_default();
+    let digest = revision.image_digests.get(main).map(|digest| format!("{}@{digest}", untagged(repository)));
     knative::RevisionStatus {
         observed_generation: Some(1),
         conditions: ["Ready", "ContainerHealthy", "ResourcesAvailable"]

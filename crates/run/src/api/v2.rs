@@ -12,7 +12,7 @@ use apis::{
     schema::Message,
 };
 use kernel::{
-    Caller, Error, Mount, Resource, Result,
+    Caller, Code, Error, Mount, Resource, Result,
     collection::Held,
     grant, mask, names,
     operations::{Plan, to_any},
@@ -20,16 +20,12 @@ use kernel::{
 };
 
 use super::{v2_read, v2_write};
-use crate::{
-    Run,
-    change::Place,
-    engine::RUN,
-    reconcile::is_needed,
-    record::{Revision, Service},
-};
+use crate::{Run, change::Place, engine::RUN, record::Service};
 
 /// What operations of Cloud Run are resumed by.
 const KIND: &str = "run.service";
+/// How often a change of some fields is merged anew with a service that changed meanwhile.
+const MERGES: u32 = 8;
 /// Sizes of a page.
 const PAGE: Limits = Limits { usual: 100, most: 500 };
 
@@ -83,17 +79,34 @@ async fn update_service(
     caller: Caller,
     request: v2::UpdateServiceRequest,
 ) -> Result<Operation> {
-    let patch = request.service.unwrap_or_default();
+    let is_merged = request.update_mask.as_ref().is_some_and(|mask| !mask.paths.is_empty());
+    let has_etag = request.service.as_ref().is_some_and(|service| !service.etag.is_empty());
+    for _ in 0..MERGES {
+        match try_update(&run, &caller, request.clone()).await {
+            // What was merged with has changed since; without an etag of the client's that is no concern of its.
+            Err(error) if is_merged && !has_etag && error.code() == Code::Aborted => {}
+            outcome => return outcome,
+        }
+    }
+    try_update(&run, &caller, request).await
+}
+
+/// Updates a service that nobody else changes meanwhile.
+async fn try_update(run: &Arc<Run>, caller: &Caller, request: v2::UpdateServiceRequest) -> Result<Operation> {
+    let mut patch = request.service.unwrap_or_default();
     let place = run.place(&patch.name).await?;
     let paths = request.update_mask.map(|mask| mask.paths).unwrap_or_default();
     let current = run.services.find(&place.resource_name());
+    if let (Some(current), true, false) = (&current, patch.etag.is_empty(), paths.is_empty()) {
+        patch.etag = current.etag();
+    }
     let asked = match (&current, paths.is_empty()) {
-        (Some(current), false) => merge(&v2_write::service(&run, current), &patch, &paths)?,
+        (Some(current), false) => merge(&v2_write::service(run, current), &patch, &paths)?,
         _ => patch.clone(),
     };
     let desired = v2_read::desired(&asked)?;
     if request.validate_only {
-        run.try_out(&caller, &place, desired)?;
+        run.try_out(caller, &place, desired)?;
         return run.validated(&place, &asked).await;
     }
     let creates = current.is_none() && request.allow_missing;
@@ -102,8 +115,8 @@ async fn update_service(
         caller.require("run.services.create", &Resource::new(RUN, location))?;
     }
     let held = match creates {
-        true => run.create(&caller, &place, desired).await?,
-        false => run.replace(&caller, &place, &patch.etag, desired).await?,
+        true => run.create(caller, &place, desired).await?,
+        false => run.replace(caller, &place, &patch.etag, desired).await?,
     };
     run.operation(&held).await
 }
@@ -169,7 +182,7 @@ async fn delete_revision(run: Arc<Run>, _: Caller, request: v2::DeleteRevisionRe
     let revision = run.revisions.get(&name)?;
     let deleted = v2_write::revision(&revision);
     if !request.validate_only {
-        run.delete_revision(&place, &revision.value, &request.etag).await?;
+        run.delete_revision(&revision.value, &request.etag).await?;
     }
     let any = to_any("google.cloud.run.v2.Revision", &deleted);
     run.operations.finished(plan(&place).metadata(any.clone()), any).await
@@ -223,21 +236,6 @@ impl Run {
         let place = self.place_of(project, region, service).await?;
         let name = format!("{}/revisions/{revision}", place.resource_name());
         Ok((place, name))
-    }
-
-    /// Deletes a revision that nothing needs.
-    pub(super) async fn delete_revision(&self, place: &Place, revision: &Revision, etag: &str) -> Result<()> {
-        let service = self.services.find(&place.resource_name());
-        let needed = service.is_some_and(|service| is_needed(&service.value, &revision.name));
-        if needed {
-            return Err(Error::precondition(format!(
-                "Revision '{}' is the latest one or receives traffic, and cannot be deleted.",
-                revision.name
-            )));
-        }
-        self.revisions.delete(&revision.resource_name(), etag).await?;
-        self.fleet.forget(&crate::plan::revision_id(revision));
-        Ok(())
     }
 }
 

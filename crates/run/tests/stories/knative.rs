@@ -226,8 +226,65 @@ pub(crate) async fn revisions_that_nothing_needs_can_be_deleted(world: Arc<World
         let request = knative::NamespacesRevisionsDeleteRequest { name, ..Default::default() };
         world.call(namespaces_revisions::DELETE, request).await
     };
-    assert_eq!(delete(&latest(&second)).await.unwrap_err().code(), Code::FailedPrecondition);
+    let refused = async |revision: &str, why: &str| {
+        let error = delete(revision).await.unwrap_err();
+        assert_eq!(error.code(), Code::FailedPrecondition);
+        let said = format!("Revision \"{revision}\" cannot be directly deleted because it is {why}.");
+        assert_eq!(error.message(), said);
+    };
+    refused(&latest(&second), "actively serving").await;
+
+    // The latest may have no traffic, and what has only a tag is reached.
+    let mut back = second.clone();
+    back.spec.as_mut().unwrap().traffic = vec![target(&latest(&first), 100, "")];
+    replace(&world, back).await.unwrap();
+    let back = settle(&world, "tide").await;
+    refused(&latest(&second), "the latest revision of service \"tide\"").await;
+    refused(&latest(&first), "actively serving").await;
+    let mut tagged = back.clone();
+    tagged.spec.as_mut().unwrap().traffic =
+        vec![target(&latest(&second), 100, ""), target(&latest(&first), 0, "old")];
+    replace(&world, tagged).await.unwrap();
+    let tagged = settle(&world, "tide").await;
+    refused(&latest(&first), "actively serving").await;
+    let mut plain = tagged.clone();
+    plain.spec.as_mut().unwrap().traffic = Vec::new();
+    replace(&world, plain).await.unwrap();
+    settle(&world, "tide").await;
     delete(&latest(&first)).await.unwrap();
     assert_eq!(delete(&latest(&first)).await.unwrap_err().code(), Code::NotFound);
     assert_eq!(world.get("tide", "/").await, (200, "other".into()));
+}
+
+pub(crate) async fn a_revision_is_found_by_its_name_alone(world: Arc<World>) {
+    // One service's name begins with another's.
+    let (short, long) = (
+        deploy(&world, manifest("tide", "serve")).await,
+        deploy(&world, manifest("tide-low", "serve")).await,
+    );
+    for service in [&short, &long] {
+        let name = format!("namespaces/demo/revisions/{}", latest(service));
+        let found = world
+            .call(namespaces_revisions::GET, knative::NamespacesRevisionsGetRequest { name })
+            .await
+            .unwrap();
+        assert_eq!(found.metadata.unwrap().name, Some(latest(service)));
+        let digest = found.status.unwrap().image_digest.unwrap();
+        assert!(digest.starts_with("demo/serve@sha256:"), "{digest}");
+        let list = knative::NamespacesRevisionsListRequest {
+            parent: "namespaces/demo".into(),
+            label_selector: Some(format!(
+                "serving.knative.dev/service={}",
+                service.metadata.as_ref().unwrap().name.as_ref().unwrap()
+            )),
+            ..Default::default()
+        };
+        let listed = world.call(namespaces_revisions::LIST, list).await.unwrap().items;
+        assert_eq!(listed.len(), 1);
+    }
+    for name in ["tide-00009-xyz", "tide", "-", "tide-"] {
+        let name = format!("namespaces/demo/revisions/{name}");
+        let asked = knative::NamespacesRevisionsGetRequest { name };
+        assert_eq!(world.call(namespaces_revisions::GET, asked).await.unwrap_err().code(), Code::NotFound);
+    }
 }

@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use apis::google::{
-    cloud::run::v2::{self, services},
+    cloud::run::v2::{self, revisions, services},
     longrunning::{Operation, operation},
 };
-use kernel::Result;
+use kernel::{Code, Result};
 use prost::Message;
 
 use crate::world::World;
@@ -120,4 +120,52 @@ pub(crate) async fn a_mask_changes_what_it_names(world: Arc<World>) {
     let newer = end(&world, &operation).await.unwrap();
     assert_ne!(newer.latest_ready_revision, made.latest_ready_revision);
     assert_eq!(world.get("tide", "/env/GREETING").await, (200, "ahoy".into()));
+}
+
+pub(crate) async fn revisions_are_deleted_by_operations(world: Arc<World>) {
+    let first = end(&world, &create(&world, "tide", service("serve")).await.unwrap()).await.unwrap();
+    let delete = async |name: &str, etag: &str| {
+        let (name, etag) = (name.to_owned(), etag.to_owned());
+        let request = v2::DeleteRevisionRequest { name, etag, ..Default::default() };
+        world.call(revisions::DELETE_REVISION, request).await
+    };
+    let old = first.latest_ready_revision;
+    let only = delete(&old, "").await.unwrap_err();
+    assert_eq!(only.code(), Code::FailedPrecondition, "{only:?}");
+    let mut next = service("other");
+    next.name = format!("{PARENT}/services/tide");
+    let second = end(&world, &update(&world, next, &["template"]).await.unwrap()).await.unwrap();
+    assert_eq!((first.generation, second.generation, second.observed_generation), (1, 2, 2));
+
+    let read =
+        async || world.call(revisions::GET_REVISION, v2::GetRevisionRequest { name: old.clone() }).await;
+    let stale = delete(&old, "\"00000000000001\"").await.unwrap_err();
+    assert_eq!(stale.code(), Code::Aborted);
+    let etag = read().await.unwrap().etag;
+    let deleted = delete(&old, &etag).await.unwrap();
+    assert!(deleted.done);
+    assert_eq!(read().await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(delete(&second.latest_ready_revision, "").await.unwrap_err().code(), Code::FailedPrecondition);
+}
+
+pub(crate) async fn an_old_etag_changes_nothing(world: Arc<World>) {
+    let made = end(&world, &create(&world, "tide", service("serve")).await.unwrap()).await.unwrap();
+    let mut labelled = made.clone();
+    labelled.labels.insert("team".into(), "sea".into());
+    labelled.etag.clear();
+    // Two that change different fields at once, and say nothing of an etag, both get what they want.
+    let mut described = made.clone();
+    described.description = "by the sea".into();
+    described.etag.clear();
+    let (one, other) =
+        tokio::join!(update(&world, labelled, &["labels"]), update(&world, described, &["description"]));
+    one.unwrap();
+    other.unwrap();
+    let now = read(&world, "tide").await.unwrap();
+    assert_eq!((now.description.as_str(), now.labels.len(), now.generation), ("by the sea", 1, 3));
+
+    let name = made.name.clone();
+    let request = v2::DeleteServiceRequest { name, etag: made.etag.clone(), ..Default::default() };
+    assert_eq!(world.call(services::DELETE_SERVICE, request).await.unwrap_err().code(), Code::Aborted);
+    assert_eq!(read(&world, "tide").await.unwrap().uid, made.uid);
 }
