@@ -429,7 +429,7 @@ pub(crate) fn remark(exit: Exit, memory: u64) -> Option<String> {
         Exit::Signal(15) => None,
         Exit::Signal(signal) => Some(format!("Container terminated on signal {signal}.")),
         Exit::OutOfMemory => Some(format!(
-            "Memory limit of {mib} MiB exceeded. Consider increasing the memory limit, see \
+            "Memory limit of {mib} MiB exceeded with {mib} MiB used. Consider increasing the memory limit, see \
              https://cloud.google.com/run/docs/configuring/memory-limits",
             mib = memory >> 20
         )),

@@ -4,6 +4,7 @@
 //! `…/request-timeout`, `…/healthchecks`, <https://cloud.google.com/run/docs/container-contract>.
 
 mod containers;
+mod resources;
 mod volumes;
 
 pub(crate) use containers::ordered;
@@ -28,6 +29,8 @@ const DEFAULT_PORT: u16 = 8080;
 const MAX_TIMEOUT: u32 = 3600;
 const MAX_CONCURRENCY: u32 = 1000;
 const MIB: u64 = 1 << 20;
+/// Variables that the platform sets (<https://cloud.google.com/run/docs/container-contract#env-vars>).
+const RESERVED: [&str; 4] = ["PORT", "K_SERVICE", "K_REVISION", "K_CONFIGURATION"];
 
 /// The name of the volume with Cloud SQL's sockets, and of no other.
 pub(crate) const CLOUD_SQL_VOLUME: &str = "cloudsql";
@@ -147,8 +150,19 @@ pub(crate) fn check(place: &Place, desired: &Desired) -> Result<()> {
     }
     check_name(&place.name, &mut faults);
     check_template(place, &desired.template, &mut faults);
+    check_service_scaling(desired, &mut faults);
     check_traffic(desired, &mut faults);
     faults.into_result()
+}
+
+/// The bounds of the service as a whole.
+fn check_service_scaling(desired: &Desired, faults: &mut Faults) {
+    let scaling = desired.scaling.unwrap_or_default();
+    if let (Some(min), Some(max)) = (scaling.min, scaling.max.filter(|max| *max != 0)) {
+        faults.check(min <= max, "metadata.annotations[run.googleapis.com/minScale]", || {
+            format!("The min instances ({min}) must not be greater than the max instances ({max}).")
+        });
+    }
 }
 
 /// Fields that are wrong, by path.
@@ -168,7 +182,7 @@ impl Faults {
 
     pub(crate) fn into_result(self) -> Result<()> {
         let Some(first) = self.0.first() else { return Ok(()) };
-        let text = format!("Violation in {}: {}", first.field, first.description);
+        let text = format!("{}: {}", first.field, first.description);
         Err(Error::invalid(text).with(Detail::BadRequest(self.0)))
     }
 }
@@ -176,10 +190,9 @@ impl Faults {
 pub(crate) fn check_name(name: &str, faults: &mut Faults) {
     let ok = is_label(name) && name.len() <= 49;
     faults.check(ok, "metadata.name", || {
-        format!(
-            "'{name}' is not a valid name: use only lowercase letters, digits and hyphens, begin with a letter, do not end with \
-             a hyphen, and stay below 50 characters."
-        )
+        "only lowercase, digits, and hyphens; must begin with letter, and cannot end with hyphen; must be less than 50 \
+         characters"
+            .into()
     });
 }
 
@@ -226,6 +239,7 @@ pub(crate) fn check_containers(template: &Template, faults: &mut Faults) {
     for (index, container) in template.containers.iter().enumerate() {
         check_container(&format!("{path}[{index}]"), container, faults);
     }
+    resources::check_instance(path, template, faults);
 }
 
 /// Gives containers without a name the one that Cloud Run gives them.
@@ -247,13 +261,9 @@ fn check_container(path: &str, container: &Container, faults: &mut Faults) {
         faults.check(!variable.name.is_empty() && !variable.name.contains(['=', '\0']), &field, || {
             "must be a variable's name".into()
         });
-        let reserved =
-            ["PORT", "K_SERVICE", "K_REVISION", "K_CONFIGURATION"].contains(&variable.name.as_str());
-        faults.check(!reserved, &at("env"), || {
-            format!("The following reserved env names were provided: {}. These values are automatically set by the system.", variable.name)
-        });
     }
-    check_resources(path, container, faults);
+    check_reserved(&at("env"), container, faults);
+    resources::check_container(path, container, faults);
     for (name, probe) in
         [("startup_probe", &container.startup_probe), ("liveness_probe", &container.liveness_probe)]
     {
@@ -263,38 +273,14 @@ fn check_container(path: &str, container: &Container, faults: &mut Faults) {
     }
 }
 
-fn check_resources(path: &str, container: &Container, faults: &mut Faults) {
-    let at = |what: &str| format!("{path}.resources.limits.{what}");
-    let Some(cpu) = parse_cpu(&container.cpu) else {
-        return faults
-            .add(at("cpu"), format!("'{}' is not a quantity of CPU such as 1, 2 or 500m", container.cpu));
-    };
-    let Some(memory) = parse_memory(&container.memory) else {
-        return faults.add(
-            at("memory"),
-            format!("'{}' is not a quantity of memory such as 512Mi or 2Gi", container.memory),
-        );
-    };
-    let whole = matches!(cpu, 1000 | 2000 | 4000 | 6000 | 8000);
-    faults.check(whole || (80..1000).contains(&cpu), &at("cpu"), || {
-        "Invalid value specified for cpu. For the specified value, it must be 1, 2, 4, 6 or 8, or between 0.08 and 1.".into()
-    });
-    let least = if whole && cpu >= 4000 { 2048 * MIB } else { 128 * MIB };
-    let most = match cpu {
-        0..=499 => 512 * MIB,
-        500..=999 => 1024 * MIB,
-        1000 => 4096 * MIB,
-        2000 => 8192 * MIB,
-        4000 => 16384 * MIB,
-        6000 => 24576 * MIB,
-        _ => 32768 * MIB,
-    };
-    faults.check((least..=most).contains(&memory), &at("memory"), || {
+/// Refuses variables that the platform sets.
+fn check_reserved(path: &str, container: &Container, faults: &mut Faults) {
+    let names = container.env.iter().map(|variable| variable.name.as_str());
+    let taken: Vec<&str> = names.filter(|name| RESERVED.contains(name)).collect();
+    faults.check(taken.is_empty(), path, || {
         format!(
-            "Invalid value specified for container memory. For {} CPU, memory must be between {}Mi and {}Mi inclusive.",
-            container.cpu,
-            least / MIB,
-            most / MIB
+            "The following reserved env names were provided: {}. These values are automatically set by the system.",
+            taken.join(", ")
         )
     });
 }
@@ -344,37 +330,12 @@ pub(crate) fn port(container: &Container) -> u16 {
 
 /// A checked quantity of CPU in thousandths.
 pub(crate) fn cpu(text: &str) -> u32 {
-    parse_cpu(text).unwrap_or(1000)
+    resources::parse_cpu(text).unwrap_or(1000)
 }
 
 /// A checked quantity of memory in bytes.
 pub(crate) fn memory(text: &str) -> u64 {
-    parse_memory(text).unwrap_or(512 * MIB)
-}
-
-fn parse_cpu(text: &str) -> Option<u32> {
-    if let Some(millis) = text.strip_suffix('m') {
-        return millis.parse().ok();
-    }
-    let cpus: f64 = text.parse().ok()?;
-    (cpus.is_finite() && (0.0..=1024.0).contains(&cpus)).then(|| (cpus * 1000.0).round() as u32)
-}
-
-/// Kubernetes quantities: bytes, or with a decimal or binary suffix.
-fn parse_memory(text: &str) -> Option<u64> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let unit: u64 = match unit {
-        "" => 1,
-        "k" => 1_000,
-        "M" => 1_000_000,
-        "G" => 1_000_000_000,
-        "Ki" => 1 << 10,
-        "Mi" => 1 << 20,
-        "Gi" => 1 << 30,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(unit)
+    resources::parse_memory(text).unwrap_or(512 * MIB)
 }
 
 pub(crate) fn is_label(text: &str) -> bool {
@@ -418,25 +379,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantities_read_as_kubernetes_reads_them() {
-        assert_eq!(
-            [parse_cpu("1"), parse_cpu("500m"), parse_cpu("0.5"), parse_cpu("x"), parse_cpu("NaN")],
-            [Some(1000), Some(500), Some(500), None, None]
-        );
-        assert_eq!(
-            [
-                parse_memory("512Mi"),
-                parse_memory("1G"),
-                parse_memory("7"),
-                parse_memory("1Ti"),
-                parse_memory("Mi")
-            ],
-            [Some(512 << 20), Some(1_000_000_000), Some(7), None, None]
-        );
-        assert_eq!(parse_memory("99999999999999999999Gi"), None);
-    }
-
-    #[test]
     fn concurrency_follows_the_number_of_processors() {
         let container = |cpu: &str| Container { image: "i".into(), cpu: cpu.into(), ..Container::default() };
         for (cpu, concurrency) in [("", 80), ("1", 80), ("2", 160), ("500m", 80), ("8", 640)] {
@@ -471,7 +413,7 @@ mod tests {
         refuse(|d| d.template.containers[0].cpu = "3".into(), "cpu");
         refuse(
             |d| (d.template.containers[0].cpu, d.template.containers[0].memory) = ("8".into(), "1Gi".into()),
-            "between 2048Mi",
+            "between 4Gi",
         );
         refuse(|d| d.template.timeout_seconds = 3601, "Timeout");
         refuse(|d| d.template.concurrency = 1001, "concurrency");

@@ -5,7 +5,7 @@
 
 use std::path::{Component, Path};
 
-use super::{CLOUD_SQL_VOLUME, Faults, parse_memory};
+use super::{CLOUD_SQL_VOLUME, Faults, resources::parse_memory};
 use crate::{
     record::{CloudSql, Container, Memory, Mount, SecretFiles, Template, Volume, VolumeKind},
     volumes::CLOUD_SQL,
