@@ -9,13 +9,15 @@ use std::{
 use bytes::Bytes;
 use tokio::{sync::watch, task::AbortHandle};
 
-use super::{Change, OnChange, Record, Records, Versioned};
+use super::{Change, Named, OnChange, Record, Records, Versioned};
 use crate::{
     Error, Result,
     store::{Entry, Event, Revision, Store, Watched},
 };
 
-/// How many entries are read at a time.
+/// How many entries are read first. Most mirrors hold fewer, and so few are read without a change of threads.
+const FIRST: usize = 32;
+/// How many entries are read at a time from then on.
 const PAGE: usize = 1000;
 /// How long to wait before reading again when the store did not answer.
 const RETRY: Duration = Duration::from_millis(500);
@@ -48,21 +50,50 @@ struct Loaded {
 }
 
 /// Reads everything under the prefix, page by page so that it is never in memory twice, and drops what is gone.
-/// A page is read while the one before it is decoded: a start waits for this.
 async fn load<T: Record>(store: &dyn Store, records: &Records<T>) -> Result<Loaded> {
-    let mut gone: BTreeSet<Arc<str>> = records.read_order().keys().cloned().collect();
-    let (mut page, from) = store.range(&records.prefix, "", PAGE).await?;
+    let mut before = Before::of(records);
+    let loaded = read(store, records, &mut before).await;
+    // Also when it failed half-way: what is there is then gone through by the next attempt.
+    if let Before::Nothing(fresh) = before {
+        records.put_fresh(fresh);
+    }
+    loaded
+}
+
+/// What was there before everything was read.
+enum Before<T> {
+    /// Nothing; with what was read since.
+    Nothing(Vec<Named<T>>),
+    /// Records; with the names of those that were not read again yet.
+    Some(BTreeSet<Arc<str>>),
+}
+
+impl<T: Record> Before<T> {
+    fn of(records: &Records<T>) -> Self {
+        let names: BTreeSet<Arc<str>> =
+            records.in_order.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
+        if names.is_empty() { Before::Nothing(Vec::new()) } else { Before::Some(names) }
+    }
+}
+
+/// A page is read while the one before it is decoded: a start waits for this.
+async fn read<T: Record>(store: &dyn Store, records: &Records<T>, before: &mut Before<T>) -> Result<Loaded> {
+    let (mut page, from) = store.range(&records.prefix, "", FIRST).await?;
     let mut loaded = Loaded { from, to: from, is_different: false };
+    let mut limit = FIRST;
     loop {
-        let after = (page.len() == PAGE).then(|| page.last().map(|entry| entry.key.clone())).flatten();
+        let after = (page.len() == limit).then(|| page.last().map(|entry| entry.key.clone())).flatten();
         let (next, is_different) =
             tokio::join!(page_after(store, &records.prefix, after.as_deref()), async {
-                records.take(page, &mut gone, after.is_none())
+                match before {
+                    Before::Nothing(fresh) => records.take_fresh(page, fresh),
+                    Before::Some(gone) => records.take(page, gone, after.is_none()),
+                }
             });
         loaded.is_different |= is_different?;
         match next? {
             None => return Ok(loaded),
-            Some((next, to)) => (page, loaded.to) = (next, to),
+            Some((next, to)) => (page, loaded.to, limit) = (next, to, PAGE),
         }
     }
 }
@@ -192,15 +223,44 @@ impl<T: Record> Records<T> {
         Ok(!changes.is_empty())
     }
 
-    fn decode_page(&self, page: Vec<Entry>) -> Result<Vec<Update<T>>> {
-        page.into_iter().map(|entry| self.decode_entry(entry)).collect()
+    /// Reads a page while nothing else is there.
+    fn take_fresh(&self, page: Vec<Entry>, fresh: &mut Vec<Named<T>>) -> Result<bool> {
+        let mut changes = Vec::with_capacity(page.len());
+        for entry in page {
+            let (name, record) = self.decode_entry(entry)?;
+            fresh.push((name.clone(), record.clone()));
+            changes.push(Change { name, before: None, after: Some(record) });
+        }
+        self.report(&changes);
+        Ok(!changes.is_empty())
     }
 
-    fn decode_entry(&self, entry: Entry) -> Result<Update<T>> {
+    /// Takes over all that was read. Page by page, one map would grow and hash every name anew a few times, and the
+    /// other would look for each name's place among others that begin alike.
+    fn put_fresh(&self, fresh: Vec<Named<T>>) {
+        if fresh.is_empty() {
+            return;
+        }
+        let mut in_order = self.in_order.write().unwrap_or_else(PoisonError::into_inner);
+        let by_name = self.by_name.pin();
+        by_name.reserve(fresh.len());
+        for (name, record) in &fresh {
+            by_name.insert(name.clone(), record.clone());
+        }
+        *in_order = fresh.into_iter().collect();
+    }
+
+    fn decode_page(&self, page: Vec<Entry>) -> Result<Vec<Update<T>>> {
+        page.into_iter()
+            .map(|entry| self.decode_entry(entry).map(|(name, record)| (name, Some(record))))
+            .collect()
+    }
+
+    fn decode_entry(&self, entry: Entry) -> Result<Named<T>> {
         let name = entry.key.strip_prefix(&*self.prefix).unwrap_or(&entry.key);
         let record = decode(&entry.value, entry.revision, entry.created)
             .map_err(|e| Error::new(e.code(), format!("{} ({})", e.message(), entry.key)).because(e))?;
-        Ok((name.into(), Some(record)))
+        Ok((name.into(), record))
     }
 
     /// Applies the events of one transaction.
@@ -246,10 +306,6 @@ impl<T: Record> Records<T> {
             }
         }
         changes
-    }
-
-    fn read_order(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<Arc<str>, Arc<Versioned<T>>>> {
-        self.in_order.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
