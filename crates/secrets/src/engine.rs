@@ -77,9 +77,11 @@ impl Secrets {
         projects: Arc<dyn Projects>,
         policies: Arc<dyn Policies>,
     ) -> Result<Arc<Self>> {
-        let secrets = Collection::open(store.clone(), record::NAMED, Wording::of("Secret")).await?;
-        let versions = Collection::open(store.clone(), record::VERSIONS, version_wording()).await?;
-        let gone = Collection::open(store.clone(), record::GONE, Wording::of("Secret")).await?;
+        let (secrets, versions, gone) = tokio::try_join!(
+            Collection::open(store.clone(), record::NAMED, Wording::of("Secret")),
+            Collection::open(store.clone(), record::VERSIONS, version_wording()),
+            Collection::open(store.clone(), record::GONE, Wording::of("Secret")),
+        )?;
         let vault = open_vault(keys_dir, &versions)?;
         let secrets = Arc::new(Secrets { store, secrets, versions, gone, vault, clock, projects, policies });
         secrets.keep_sweeping();

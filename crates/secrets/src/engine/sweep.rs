@@ -9,11 +9,14 @@ use std::{
 };
 
 use kernel::Result;
+use tokio::time::Instant;
 
 use super::Secrets;
 
 /// How long it may take until what is due is erased.
 const EVERY: Duration = Duration::from_secs(30);
+/// When it is first looked at: after the calls that whoever starts the program waits for.
+const FIRST: Duration = Duration::from_secs(5);
 
 impl Secrets {
     /// Erases expired secrets, versions whose destruction was put off until now, and the versions of deleted
@@ -22,12 +25,11 @@ impl Secrets {
     /// # Errors
     /// Those of the store. What was not erased is still due.
     pub async fn sweep(&self) -> Result<()> {
-        for (name, _) in
-            self.secrets.mirror().scan("", "", usize::MAX, |_, secret| secret.expired(self.now()))
-        {
+        let now = self.now();
+        for (name, _) in self.secrets.mirror().scan("", "", usize::MAX, |_, secret| secret.expired(now)) {
             self.make_room(&name).await?;
         }
-        let is_due = |at: Option<u64>| at.is_some_and(|at| at <= self.now().0);
+        let is_due = |at: Option<u64>| at.is_some_and(|at| at <= now.0);
         for (id, _) in
             self.versions.mirror().scan("", "", usize::MAX, |_, version| is_due(version.destroy_at))
         {
@@ -48,7 +50,7 @@ impl Secrets {
 }
 
 async fn sweep_until_dropped(secrets: Weak<Secrets>) {
-    let mut ticks = tokio::time::interval(EVERY);
+    let mut ticks = tokio::time::interval_at(Instant::now() + FIRST, EVERY);
     loop {
         ticks.tick().await;
         let Some(secrets) = secrets.upgrade() else { return };
