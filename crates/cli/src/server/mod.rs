@@ -27,7 +27,12 @@ use std::{
 use gateway::{Anonymous, Ca, Gateway, Hosts, Listener, Upstream};
 use iam::{Iam, Owner};
 use ingress::Ingress;
-use kernel::{clock::Clock, operations::Operations, ports, store::Store};
+use kernel::{
+    clock::Clock,
+    operations::Operations,
+    ports,
+    store::{Embedded, Store},
+};
 use logging::Logging;
 use projects::Projects;
 use run::{Fleet, Run, local::way::Outbound};
@@ -84,6 +89,8 @@ pub struct Settings {
 
 /// The products.
 pub struct Parts {
+    /// What all of them stand on.
+    store: Arc<Embedded>,
     pub(crate) iam: Arc<Iam>,
     projects: Arc<Projects>,
     secrets: Arc<Secrets>,
@@ -145,6 +152,7 @@ async fn run(
     // Instances go first: while they finish, they may still need a token or an API.
     parts.fleet.shut_down().await;
     tokio::join!(parts.sql.shut_down(), gateway.close(DRAIN));
+    parts.store.close();
     let _ = std::fs::remove_dir_all(&parts.run_directory);
     let _ = std::fs::remove_file(settings.data.join("run.json"));
     Ok(ExitCode::SUCCESS)
@@ -168,7 +176,8 @@ impl Parts {
     async fn open(settings: &Settings, ca: &Ca, public_port: u16, outbound: Outbound) -> Result<Parts> {
         let data = &settings.data;
         let clock = Clock::system();
-        let store: Arc<dyn Store> = Arc::new(kernel::store::Embedded::open(data.path()).map_err(trouble)?);
+        let embedded = Arc::new(Embedded::open(data.path()).map_err(trouble)?);
+        let store: Arc<dyn Store> = embedded.clone();
         let mode = if settings.strict_projects { projects::Mode::Strict } else { projects::Mode::Open };
         let projects = Projects::open(store.clone(), clock.clone(), mode).await.map_err(trouble)?;
         let iam =
@@ -225,6 +234,7 @@ impl Parts {
         let callers = Arc::new(adapters::Callers { identity: iam.clone(), authority: iam.clone() });
         let ingress = Ingress::new(ingress::Config::default(), fleet.clone(), requests, callers, clock);
         Ok(Parts {
+            store: embedded,
             iam,
             projects,
             secrets,

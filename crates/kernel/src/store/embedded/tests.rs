@@ -94,3 +94,24 @@ async fn a_full_disk_refuses_writes_keeps_reads_and_recovers() {
     }
     assert_eq!(seen, [(1, "before".into()), (2, "after".into())]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_closed_store_refuses_everything_and_needs_no_repair() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Embedded::open(dir.path()).unwrap();
+    store.txn(Txn::new().put("a", "1")).await.unwrap();
+    store.close();
+    for _ in 0..2 {
+        let refusal = store.txn(Txn::new().put("a", "2")).await.unwrap_err();
+        assert_eq!(refusal.code(), Code::Unavailable);
+    }
+    assert!(store.get("a").await.is_err());
+    let repairs = std::sync::Arc::new(AtomicBool::new(false));
+    let seen = repairs.clone();
+    let mut builder = Database::builder();
+    builder.set_repair_callback(move |_| seen.store(true, Ordering::SeqCst));
+    drop(builder.open(dir.path().join("store.redb")).unwrap());
+    assert!(!repairs.load(Ordering::SeqCst));
+    drop(store);
+    assert_eq!(Embedded::open(dir.path()).unwrap().get("a").await.unwrap().unwrap().value, "1");
+}
