@@ -80,7 +80,7 @@ impl Images {
         let lock = directory.join("lock");
         let mine = open_lock(&lock)?;
         if flock(&mine, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            remove_unfinished(&layers)?;
+            remove_unfinished(&layers);
         }
         let rights = Rights::of_this_process();
         Ok(Images(Arc::new(Inner {
@@ -284,13 +284,16 @@ fn open_lock(path: &Path) -> Result<File> {
     OpenOptions::new().append(true).create(true).open(path).doing(format_args!("open {}", path.display()))
 }
 
-fn remove_unfinished(layers: &Path) -> Result<()> {
-    for entry in fs::read_dir(layers).doing("look for unfinished layers")?.flatten() {
-        if entry.file_name().to_string_lossy().starts_with(STAGED) {
-            fs::remove_dir_all(entry.path()).doing("remove an unfinished layer")?;
+/// What cannot be removed stays: with subordinate ids, what a killed build left belongs to other users. It is in nobody's
+/// way, and no reason not to start.
+fn remove_unfinished(layers: &Path) {
+    for entry in fs::read_dir(layers).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(STAGED)
+            && let Err(error) = fs::remove_dir_all(entry.path())
+        {
+            tracing::warn!(%error, "{} could not be removed", entry.path().display());
         }
     }
-    Ok(())
 }
 
 /// The root of a layer becomes `/` of an instance, whose user must be able to enter it.

@@ -294,6 +294,18 @@ fn a_store_that_is_opened_leaves_the_imports_of_others_alone() {
 }
 
 #[test]
+fn what_cannot_be_removed_is_no_reason_not_to_open_a_store() {
+    let (directory, _images) = store();
+    let [stuck, unfinished] =
+        ["layers/.unfinished-a", "layers/.unfinished-b"].map(|name| directory.path().join(name));
+    // For root too this is no directory that could be removed.
+    fs::write(&stuck, "").unwrap();
+    fs::create_dir(&unfinished).unwrap();
+    Images::open(directory.path()).unwrap();
+    assert!(stuck.exists() && !unfinished.exists());
+}
+
+#[test]
 fn a_directory_that_is_no_image_is_not_copied() {
     let (directory, images) = store();
     let home = tempfile::tempdir().unwrap();
