@@ -210,7 +210,12 @@ fn whoever_gives_up_ends_the_build() {
     }
     let app = slow_folder(&haar);
     let scratch = haar.data().join("builds/scratch");
-    let steps = || fs::read_dir(&scratch).map_or(0, Iterator::count);
+    let layers = haar.data().join("images/layers");
+    let left = || {
+        let unfinished = fs::read_dir(&layers).into_iter().flatten().flatten();
+        let unfinished = unfinished.filter(|entry| entry.file_name().to_string_lossy().starts_with('.'));
+        fs::read_dir(&scratch).map_or(0, Iterator::count) + unfinished.count()
+    };
     let installs = || !tests::processes_named(SLOW).is_empty();
     let until = |what: &str, is_so: &dyn Fn() -> bool| {
         let end = Instant::now() + Duration::from_secs(30);
@@ -224,7 +229,7 @@ fn whoever_gives_up_ends_the_build() {
         let mut deploying = haar.command(&["deploy", app.to_str().expect("a path")]).spawn().expect("haar");
         until("the build does not come so far", &installs);
         deploying.kill().and_then(|()| deploying.wait()).expect("to end it");
-        until("the build goes on", &|| !installs() && steps() == 0);
+        until("the build goes on", &|| !installs() && left() == 0);
     }
 }
 

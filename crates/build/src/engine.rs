@@ -1,6 +1,11 @@
 //! A build from beginning to end: what came in is unpacked, looked at, worked on and published.
 
-use std::{io::Read, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    io::Read,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use kernel::ports::{ImageConfig, ImageMaker, MachineBase, Staged};
 use sandbox::{Level, Sandbox};
@@ -13,7 +18,7 @@ use tokio::{
 
 use crate::{
     Event, Failure, Plan, Settings, detect,
-    files::Files,
+    files::{self, Files},
     output::{Listener, Teller},
     python::{self, Layers},
     settings::{HOME, Surroundings},
@@ -29,6 +34,41 @@ pub struct Builds {
     maker: Arc<dyn ImageMaker>,
     files: Files,
     turns: Semaphore,
+}
+
+/// Directories that steps have, and those that they are in. When a build fails or is given up, what is in them may be
+/// other users', from whom nobody but the sandbox can take it, and what ran there has just been killed.
+struct Lent {
+    sandbox: Sandbox,
+    directories: Mutex<BTreeMap<PathBuf, PathBuf>>,
+}
+
+impl Lent {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<PathBuf, PathBuf>> {
+        self.directories.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let left = std::mem::take(&mut *self.all());
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        for (directory, staged) in left {
+            runtime.spawn(discard(self.sandbox.clone(), directory, staged));
+        }
+    }
+}
+
+/// Removes a directory in which there is one that was lent.
+async fn discard(sandbox: Sandbox, lent: PathBuf, staged: PathBuf) {
+    let attempt = || async {
+        if lent.exists() {
+            sandbox.reclaim_directory(&lent).await.map_err(std::io::Error::other)?;
+        }
+        let staged = staged.clone();
+        tokio::task::spawn_blocking(move || std::fs::remove_dir_all(staged)).await?
+    };
+    files::in_time(&staged, attempt).await;
 }
 
 /// Whose image is built.
@@ -74,6 +114,7 @@ pub(crate) struct Job<'a> {
     sandbox: &'a Sandbox,
     around: Surroundings,
     deadline: Instant,
+    lent: Lent,
 }
 
 impl Builds {
@@ -104,8 +145,9 @@ impl Builds {
         let Received { settings, around, folder, digest, base } = received;
         let teller = Teller::new(Arc::new(listener) as Listener, around.secrets.clone());
         let deadline = Instant::now() + TIME;
-        let job =
-            Job { maker: self.maker.clone(), base, teller, files: &self.files, sandbox, around, deadline };
+        let lent = Lent { sandbox: sandbox.clone(), directories: Mutex::default() };
+        let (maker, files) = (self.maker.clone(), &self.files);
+        let job = Job { maker, base, teller, files, sandbox, around, deadline, lent };
         let plan = look(&job, &folder, settings).await?;
         let made = python::build(&job, &plan, folder, &digest).await?;
         let elapsed = || started.elapsed();
@@ -167,17 +209,26 @@ impl Job<'_> {
         }
     }
 
-    /// Makes a directory one that steps can write to.
-    pub(crate) async fn lend(&self, directory: &Path) -> Result<(), Failure> {
-        let lent = self.sandbox.writable_directory(directory, USER).await;
-        lent.map_err(|error| Failure::new(format!("a directory cannot be given to a step: {error}")))
+    /// Makes a directory one that steps can write to, and keep.
+    pub(crate) async fn give(&self, directory: &Path) -> Result<(), Failure> {
+        let given = self.sandbox.writable_directory(directory, USER).await;
+        given.map_err(|error| Failure::new(format!("a directory cannot be given to a step: {error}")))
+    }
+
+    /// Makes a directory of a staged one such a directory. If it is not taken back, all that is staged is removed.
+    pub(crate) async fn lend(&self, staged: &Staged, directory: &Path) -> Result<(), Failure> {
+        self.lent.all().insert(directory.to_owned(), staged.path.clone());
+        self.give(directory).await
     }
 
     /// Makes it ours again.
     pub(crate) async fn reclaim(&self, directory: &Path) -> Result<(), Failure> {
         let reclaimed = self.sandbox.reclaim_directory(directory).await;
-        reclaimed
-            .map_err(|error| Failure::new(format!("a directory cannot be taken back from a step: {error}")))
+        reclaimed.map_err(|error| {
+            Failure::new(format!("a directory cannot be taken back from a step: {error}"))
+        })?;
+        self.lent.all().remove(directory);
+        Ok(())
     }
 
     async fn publish(

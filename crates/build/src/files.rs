@@ -5,10 +5,14 @@ use std::{
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
 /// The size above which what pip has fetched is thrown away before more is fetched, in bytes.
 const MAX_CACHE: u64 = 2 << 30;
+/// How often, and after what pause, it is tried to remove what something may still be running in.
+const TRIES: u32 = 40;
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// The directory.
 pub(crate) struct Files {
@@ -61,8 +65,31 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        if fs::remove_dir_all(&self.0).is_err()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(remove(self.0.clone()));
+        }
     }
+}
+
+/// Removes a directory as soon as that is possible: what was killed in it may need a moment to end.
+async fn remove(path: PathBuf) {
+    in_time(&path, || async { fs::remove_dir_all(&path) }).await;
+}
+
+/// Tries for a while to remove a directory.
+pub(crate) async fn in_time<F>(path: &Path, mut attempt: impl FnMut() -> F)
+where
+    F: Future<Output = io::Result<()>>,
+{
+    for _ in 0..TRIES {
+        match attempt().await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => tokio::time::sleep(PAUSE).await,
+            _ => return,
+        }
+    }
+    tracing::warn!("{} could not be removed", path.display());
 }
 
 fn size(directory: &Path) -> u64 {

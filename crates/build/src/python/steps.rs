@@ -109,7 +109,7 @@ impl Python {
         let maker = job.maker.clone();
         let staged = blocking(move || stage_below(&*maker, LAYER)).await?;
         let layer = staged.path.join(LAYER.trim_start_matches('/'));
-        job.lend(&layer).await?;
+        job.lend(&staged, &layer).await?;
         self.make_environment(job, &layer).await?;
         if let Some(wanted) = wanted(plan) {
             self.pip(job, plan, folder, &layer, wanted).await?;
@@ -145,10 +145,10 @@ impl Python {
     ) -> Result<(), Failure> {
         job.files.trim_pip_cache();
         let (cache, workspace) = (job.files.pip_cache(), source::workspace(&folder.path));
-        job.lend(&cache).await?;
+        job.give(&cache).await?;
         // To install the folder itself, pip builds in it.
         let access = if is_local(plan) { Access::ReadWrite } else { Access::ReadOnly };
-        job.lend(&workspace).await?;
+        job.lend(folder, &workspace).await?;
         let mut argv = words(&["/layers/python/venv/bin/python3"]);
         argv.push(format!("{}/pip", self.pip.display()));
         argv.extend(words(&["install", "--no-compile", "--no-warn-script-location"]));
@@ -235,7 +235,7 @@ async fn app(
         return Ok(layer);
     }
     let workspace = source::workspace(&folder.path);
-    job.lend(&workspace).await?;
+    job.lend(&folder, &workspace).await?;
     if plan.collect_static {
         collect_static(job, dependencies, &workspace).await?;
     }
