@@ -69,7 +69,7 @@ pub(crate) fn unpack_within(blob: impl Read, into: &Path, rights: Rights, limits
     let plain = decompress(blob)?;
     let mut hashing = Hashing { inner: plain.take(limits.bytes), sha: Sha256::new() };
     let root = open_root(into)?;
-    let mut target = Target { root, rights, directories: Vec::new() };
+    let mut target = Target { root, rights, room: limits.bytes, directories: Vec::new() };
     let mut archive = Archive::new(&mut hashing);
     for (number, entry) in archive.entries().doing("read a layer")?.enumerate() {
         if number == limits.entries {
@@ -111,6 +111,8 @@ fn open_root(directory: &Path) -> Result<OwnedFd> {
 struct Target {
     root: OwnedFd,
     rights: Rights,
+    /// How many bytes files may still have: those of a sparse file are more than an archive holds of it.
+    room: u64,
     /// Directories whose modes and times are set last: a read-only directory must first be filled.
     directories: Vec<(PathBuf, Mode, i64)>,
 }
@@ -149,7 +151,7 @@ impl Target {
                 return Ok(());
             }
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                write_file(entry, parent, name)?;
+                self.room -= write_file(entry, parent, name, self.room)?;
             }
             EntryType::Symlink => {
                 let target = link_target(entry)?;
@@ -330,13 +332,16 @@ fn replace(parent: &OwnedFd, name: &Path) -> Result<()> {
     }
 }
 
-fn write_file(entry: &mut Entry<'_, impl Read>, parent: &OwnedFd, name: &Path) -> Result<()> {
+/// Writes a file of at most `room` bytes; gives its size.
+fn write_file(entry: &mut Entry<'_, impl Read>, parent: &OwnedFd, name: &Path, room: u64) -> Result<u64> {
     replace(parent, name)?;
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file: File = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600))
         .doing(format_args!("make {}", name.display()))?
         .into();
-    io::copy(entry, &mut file).doing(format_args!("write {}", name.display())).map(drop)
+    let mut content = entry.take(room.saturating_add(1));
+    let size = io::copy(&mut content, &mut file).doing(format_args!("write {}", name.display()))?;
+    if size > room { Err(Error::TooLarge("more bytes than may come in one archive")) } else { Ok(size) }
 }
 
 fn set_time(parent: &OwnedFd, name: &Path, seconds: i64) -> Result<()> {

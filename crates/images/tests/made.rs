@@ -160,3 +160,32 @@ fn what_is_larger_than_allowed_is_refused() {
         assert_eq!(images.unpack_into(&*archive, staged.path(), limits).is_ok(), allowed, "{limits:?}");
     }
 }
+
+/// The archive of a file that is said to have so many bytes, none of which are in the archive.
+fn hole(bytes: u64) -> Vec<u8> {
+    let mut header = tar::Header::new_gnu();
+    header.set_path("hole").unwrap();
+    header.set_entry_type(tar::EntryType::GNUSparse);
+    header.set_mode(0o644);
+    header.set_size(0);
+    let octal = format!("{bytes:011o}\0");
+    let gnu = header.as_gnu_mut().unwrap();
+    gnu.realsize.copy_from_slice(octal.as_bytes());
+    gnu.sparse[0].offset.copy_from_slice(octal.as_bytes());
+    gnu.sparse[0].numbytes.copy_from_slice(b"00000000000\0");
+    header.set_cksum();
+    [header.as_bytes().as_slice(), &[0; 1024]].concat()
+}
+
+#[test]
+fn a_file_of_nothing_is_no_larger_than_allowed() {
+    let home = tempfile::tempdir().unwrap();
+    let images = Images::open(home.path()).unwrap();
+    let unpack = |bytes| {
+        let staged = images.stage().unwrap();
+        let limits = Limits { bytes: 1 << 20, entries: 9 };
+        images.unpack_into(&*hole(bytes), staged.path(), limits)
+    };
+    unpack(1 << 19).unwrap();
+    assert!(matches!(unpack(8 << 20), Err(images::Error::TooLarge(_))));
+}
