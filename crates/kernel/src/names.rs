@@ -21,6 +21,15 @@ pub struct Resource {
 /// The service that projects, folders and organizations belong to.
 pub const RESOURCE_MANAGER: &str = "cloudresourcemanager.googleapis.com";
 
+/// The one organization there is. Every project and folder is in it.
+pub const ORGANIZATION: &str = "organizations/440056207318";
+
+/// The customer that the organization belongs to, as organization policies name it.
+pub const CUSTOMER: &str = "C0haar000";
+
+/// The organization's domain, and so what it is called: the addresses of its people end in it.
+pub const DOMAIN: &str = "haar.localhost";
+
 impl Resource {
     /// A resource of this service.
     pub fn new(service: &'static str, name: impl Into<String>) -> Self {

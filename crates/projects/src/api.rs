@@ -6,6 +6,7 @@ use kernel::{Error, Method, Resource, Result, ports::Policies};
 
 use crate::engine::Projects;
 
+mod above;
 mod usage;
 mod v1;
 mod v3;
@@ -14,6 +15,7 @@ mod v3;
 pub fn methods(projects: Arc<Projects>) -> Vec<Method> {
     let mut methods = v3::methods(projects.clone());
     methods.extend(v1::methods(projects.clone()));
+    methods.extend(above::methods(projects.clone()));
     methods.extend(usage::methods(projects));
     methods
 }

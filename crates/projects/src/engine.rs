@@ -19,12 +19,14 @@ use kernel::{
 };
 
 use crate::{
-    record::{Lifecycle, NUMBERS, PROJECTS, ProjectRecord, Switch},
+    record::{FOLDERS, FolderRecord, Lifecycle, NUMBERS, PROJECTS, ProjectRecord, Switch},
     rules,
 };
 
+mod folders;
 mod list;
 
+pub(crate) use folders::{FolderSettings, organization_made};
 pub(crate) use list::Seen;
 
 /// How often another number is tried when one is taken: numbers clash once in many thousand projects.
@@ -46,6 +48,7 @@ pub enum Mode {
 /// The projects there are. Made by [`Projects::open`]; served by [`methods`](crate::methods).
 pub struct Projects {
     projects: Collection<ProjectRecord>,
+    folders: Collection<FolderRecord>,
     known: Arc<Known>,
     clock: Clock,
     mode: Mode,
@@ -57,6 +60,7 @@ type Known = papaya::HashMap<Box<str>, Arc<Entry>>;
 
 struct Entry {
     project: Project,
+    parent: Arc<str>,
     lifecycle: Lifecycle,
     disabled: BTreeSet<String>,
 }
@@ -89,12 +93,13 @@ impl Projects {
     pub async fn open(store: Arc<dyn Store>, clock: Clock, mode: Mode) -> Result<Arc<Self>> {
         let known = Arc::new(Known::new());
         let index = known.clone();
+        let folders = Collection::open(store.clone(), FOLDERS, Wording::of("Folder")).await?;
         let mirror = Mirror::open_with(store, PROJECTS, move |changes| {
             changes.iter().for_each(|change| note(&index, change));
         });
         let wording = Wording::of("Project").exists(|_, _| exists());
         let projects = Collection::over(mirror.await?, wording);
-        Ok(Arc::new(Projects { projects, known, clock, mode, policies: OnceLock::new() }))
+        Ok(Arc::new(Projects { projects, folders, known, clock, mode, policies: OnceLock::new() }))
     }
 
     /// Tells the projects of the policies, which are made after them: policies ask for projects' names. They are
@@ -140,6 +145,7 @@ impl Projects {
         chosen: Chosen,
     ) -> Result<Held<ProjectRecord>> {
         may_create(caller, &chosen.parent)?;
+        self.check_parent(&chosen.parent)?;
         let made = match self.add(id, chosen.clone(), Origin::Asked).await {
             Err(error) if error.code() == Code::AlreadyExists => self.adopt(caller, id, chosen).await?,
             added => added?,
@@ -198,13 +204,16 @@ impl Projects {
         let found = self.find(id_or_number).await?;
         let apply = |project: &mut ProjectRecord| {
             require(project, Lifecycle::Active)?;
+            let parent = project.parent.clone();
             let name = project.display_name.clone();
             change(project);
             if project.display_name != name {
                 rules::check_display_name(&project.display_name)?;
             }
             rules::check_labels(&project.labels)?;
-            rules::check_parent(&project.parent)?;
+            if project.parent != parent {
+                self.check_parent(&project.parent)?;
+            }
             project.touch(self.now());
             Ok(())
         };
@@ -366,6 +375,14 @@ impl ports::Projects for Projects {
         Some(entry.project.clone())
     }
 
+    fn parent(&self, container: &str) -> Option<Arc<str>> {
+        match container.split_once('/')? {
+            ("projects", id) => Some(self.known.pin().get(id)?.parent.clone()),
+            ("folders", number) => Some(self.folders.find(number)?.parent.as_str().into()),
+            _ => None,
+        }
+    }
+
     fn enabled(&self, project_id: &str, service: &str) -> bool {
         if service == ALWAYS_ENABLED {
             return true;
@@ -380,6 +397,7 @@ fn note(known: &Known, change: &Change<ProjectRecord>) {
     if let Some(project) = &change.after {
         let entry = Arc::new(Entry {
             project: project.names(),
+            parent: project.parent_name().into(),
             lifecycle: project.lifecycle(),
             disabled: project.disabled.iter().cloned().collect(),
         });

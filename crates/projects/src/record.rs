@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kernel::{mirror::Record, ports::Project, time::Micros};
+use kernel::{mirror::Record, names::ORGANIZATION, ports::Project, time::Micros};
 
 /// Where projects lie, by id.
 pub(crate) const PROJECTS: &str = "projects/";
+/// Where folders lie, by number.
+pub(crate) const FOLDERS: &str = "folders/";
 /// Where numbers lie, so that none is given twice.
 pub(crate) const NUMBERS: &str = "project-numbers/";
 
@@ -24,7 +26,7 @@ pub(crate) struct ProjectRecord {
     /// Labels.
     #[prost(btree_map = "string, string", tag = "4")]
     pub(crate) labels: BTreeMap<String, String>,
-    /// What it belongs to, such as `organizations/1`; empty for nothing.
+    /// What it belongs to, such as `folders/1`; empty for the organization.
     #[prost(string, tag = "5")]
     pub(crate) parent: String,
     /// When it was created.
@@ -46,6 +48,40 @@ pub(crate) struct ProjectRecord {
 
 impl Record for ProjectRecord {
     const FORMAT: u8 = 1;
+}
+
+/// A folder: a place for projects and other folders. Times are in microseconds since 1970.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct FolderRecord {
+    /// Its number.
+    #[prost(uint64, tag = "1")]
+    pub(crate) number: u64,
+    /// What it is called.
+    #[prost(string, tag = "2")]
+    pub(crate) display_name: String,
+    /// What it belongs to.
+    #[prost(string, tag = "3")]
+    pub(crate) parent: String,
+    /// When it was created.
+    #[prost(uint64, tag = "4")]
+    pub(crate) create_time: u64,
+    /// When it was changed last.
+    #[prost(uint64, tag = "5")]
+    pub(crate) update_time: u64,
+    /// When it was deleted, if it is.
+    #[prost(uint64, optional, tag = "6")]
+    pub(crate) delete_time: Option<u64>,
+}
+
+impl Record for FolderRecord {
+    const FORMAT: u8 = 1;
+}
+
+impl FolderRecord {
+    /// Its name.
+    pub(crate) fn name(&self) -> String {
+        format!("folders/{}", self.number)
+    }
 }
 
 /// Whether a project can be used.
@@ -71,6 +107,11 @@ impl ProjectRecord {
     /// Whether it can be used.
     pub(crate) fn lifecycle(&self) -> Lifecycle {
         if self.delete_time.is_some() { Lifecycle::DeleteRequested } else { Lifecycle::Active }
+    }
+
+    /// What it belongs to.
+    pub(crate) fn parent_name(&self) -> &str {
+        if self.parent.is_empty() { ORGANIZATION } else { &self.parent }
     }
 
     /// Both of its names.

@@ -17,6 +17,20 @@ pub(crate) fn check_display_name(name: &str) -> Result<()> {
     Err(Error::bad_field("project.display_name", text))
 }
 
+/// Checks what a folder is called: 3 to 30 letters, digits, spaces, hyphens and underscores, a letter or digit first
+/// and last.
+pub(crate) fn check_folder_name(name: &str) -> Result<()> {
+    let edge = |c: char| c.is_alphanumeric();
+    let allowed = |c: char| c.is_alphanumeric() || " -_".contains(c);
+    let fits = (3..=30).contains(&name.chars().count());
+    if fits && name.starts_with(edge) && name.ends_with(edge) && name.chars().all(allowed) {
+        return Ok(());
+    }
+    let text = "field [display_name] has issue [folder display name must be 3 to 30 characters: letters, digits, spaces, \
+                hyphens and underscores, a letter or digit first and last]";
+    Err(Error::bad_field("folder.display_name", text))
+}
+
 /// Checks labels: at most 256, of lowercase letters, digits, `_` and `-`, a letter first.
 pub(crate) fn check_labels(labels: &BTreeMap<String, String>) -> Result<()> {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';

@@ -1,17 +1,22 @@
 //! Resource Manager, v1 and v3.
 
 use apis::google::{
-    cloud::resourcemanager::v3::{self, projects as rpc3},
+    cloud::resourcemanager::v3::{
+        self, folders as rpc_folders, organizations as rpc_organizations, projects as rpc3,
+    },
     discovery::cloudresourcemanager::v1::{self, operations, projects as rpc1},
     iam::v1::GetIamPolicyRequest,
     longrunning::{Operation, operation},
 };
-use kernel::Code;
+use kernel::{Code, names::ORGANIZATION};
 use projects::Mode;
 use prost::Message;
 use prost_types::{FieldMask, value::Kind};
 
 use crate::world::*;
+
+/// The organization's number.
+const NUMBER: &str = "440056207318";
 
 async fn create(
     world: &World,
@@ -118,7 +123,7 @@ async fn gcloud_creates_lists_and_deletes_projects_over_v1() {
         project_id: Some("my-project".into()),
         name: Some("My Project".into()),
         labels: [("env".to_owned(), "dev".to_owned())].into(),
-        parent: Some(v1::ResourceId { id: Some("12".into()), r#type: Some("organization".into()) }),
+        parent: Some(v1::ResourceId { id: Some(NUMBER.into()), r#type: Some("organization".into()) }),
         ..Default::default()
     };
     let made = world.call(rpc1::CREATE, v1::ProjectsCreateRequest { body: Some(body) }).await.unwrap();
@@ -156,7 +161,7 @@ async fn gcloud_creates_lists_and_deletes_projects_over_v1() {
         ("labels.env=prod", 0),
         ("name:Another", 1),
         ("id:my-*", 1),
-        ("parent.type:organization parent.id:12", 1),
+        ("parent.type:organization parent.id:440056207318", 1),
         ("parent.id:13", 0),
     ] {
         assert_eq!(list(filter).await.unwrap().projects.len(), found, "{filter}");
@@ -256,7 +261,7 @@ async fn below_a_parent_only_those_create_who_may_there() {
     let create = |allow| {
         let project = v3::Project {
             project_id: "my-project".into(),
-            parent: "organizations/1".into(),
+            parent: ORGANIZATION.into(),
             ..Default::default()
         };
         world.call_as(allow, rpc3::CREATE_PROJECT, v3::CreateProjectRequest { project: Some(project) })
@@ -299,4 +304,58 @@ async fn every_method_asks_for_its_own_permission_on_the_right_resource() {
         assert_eq!(grants.len(), 1, "{method}");
         assert_eq!((grants[0].permission, grants[0].resource), (permission, resource), "{method}");
     }
+}
+
+async fn folder(world: &World, parent: &str, name: &str) -> kernel::Result<v3::Folder> {
+    let folder = v3::Folder { parent: parent.into(), display_name: name.into(), ..Default::default() };
+    let request = v3::CreateFolderRequest { folder: Some(folder) };
+    world.call(rpc_folders::CREATE_FOLDER, request).await.map(folder_in)
+}
+
+fn folder_in(operation: Operation) -> v3::Folder {
+    let Some(operation::Result::Response(any)) = operation.result else { panic!("{operation:?}") };
+    v3::Folder::decode(&any.value[..]).unwrap()
+}
+
+#[tokio::test]
+async fn folders_stand_between_the_organization_and_projects() {
+    use kernel::ports::Projects as _;
+    let world = World::new(Mode::Strict).await;
+    let found = world
+        .call(rpc_organizations::SEARCH_ORGANIZATIONS, v3::SearchOrganizationsRequest::default())
+        .await
+        .unwrap();
+    assert_eq!(found.organizations.len(), 1);
+    assert_eq!(found.organizations[0].name, ORGANIZATION);
+
+    let team = folder(&world, ORGANIZATION, "Team").await.unwrap();
+    let inner = folder(&world, &team.name, "Inner").await.unwrap();
+    assert_eq!(refusal(folder(&world, ORGANIZATION, "team").await).0, Code::FailedPrecondition);
+    assert_eq!(refusal(folder(&world, "folders/1", "Lost").await).0, Code::InvalidArgument);
+    let project = create(&world, "my-project", |project| project.parent = inner.name.clone()).await.unwrap();
+    assert_eq!(project.parent, inner.name);
+    let line = |name: &str| world.projects.parent(name).map(|above| above.to_string());
+    assert_eq!(line("projects/my-project"), Some(inner.name.clone()));
+    assert_eq!(line(&inner.name), Some(team.name.clone()));
+    assert_eq!(line(&team.name).as_deref(), Some(ORGANIZATION));
+    assert_eq!(line(ORGANIZATION), None);
+    let request = v1::ProjectsGetAncestryRequest { project_id: "my-project".into(), body: None };
+    assert_eq!(world.call(rpc1::GET_ANCESTRY, request).await.unwrap().ancestor.len(), 4);
+
+    let into_itself =
+        v3::MoveFolderRequest { name: team.name.clone(), destination_parent: inner.name.clone() };
+    assert_eq!(refusal(world.call(rpc_folders::MOVE_FOLDER, into_itself).await).0, Code::FailedPrecondition);
+    let delete =
+        |name: &str| world.call(rpc_folders::DELETE_FOLDER, v3::DeleteFolderRequest { name: name.into() });
+    assert_eq!(refusal(delete(&inner.name).await).0, Code::FailedPrecondition, "it holds a project");
+    let up = v3::MoveProjectRequest {
+        name: "projects/my-project".into(),
+        destination_parent: ORGANIZATION.into(),
+    };
+    world.call(rpc3::MOVE_PROJECT, up).await.unwrap();
+    assert_eq!(folder_in(delete(&inner.name).await.unwrap()).state(), v3::folder::State::DeleteRequested);
+    let world = world.reopen(Mode::Strict).await;
+    let listed = v3::ListFoldersRequest { parent: ORGANIZATION.into(), ..Default::default() };
+    let listed = world.call(rpc_folders::LIST_FOLDERS, listed).await.unwrap().folders;
+    assert_eq!(listed.into_iter().map(|folder| folder.display_name).collect::<Vec<_>>(), ["Team"]);
 }

@@ -10,7 +10,7 @@ use apis::google::{
     iam::v1::{self as iam, audit_log_config::LogType},
     r#type::Expr,
 };
-use kernel::{Caller, Error, Method, Mount, Result, grant, mirror::Versioned, time::Micros};
+use kernel::{Caller, Error, Method, Mount, Resource, Result, grant, mirror::Versioned, time::Micros};
 use prost_types::{FieldMask, Struct, Timestamp, Value, value::Kind};
 
 use super::policy_resource;
@@ -21,6 +21,9 @@ use crate::{
 
 /// The beginning of the names of operations: they name the project, and so need not be stored.
 const CREATION: &str = "operations/cp.";
+
+/// More levels than there can be.
+const MOST_ANCESTORS: usize = 16;
 
 pub(super) fn methods(projects: Arc<Projects>) -> Vec<Method> {
     Mount::new(projects)
@@ -104,7 +107,7 @@ async fn operation(
         return Err(missing());
     }
     let project = projects.find(number).await?;
-    caller.require("resourcemanager.projects.get", &kernel::Resource::project(&project.id))?;
+    caller.require("resourcemanager.projects.get", &Resource::project(&project.id))?;
     Ok(creation(&project))
 }
 
@@ -149,9 +152,11 @@ async fn ancestry(
     request: proto::ProjectsGetAncestryRequest,
 ) -> Result<proto::GetAncestryResponse> {
     let project = projects.find(&request.project_id).await?;
-    let own = ResourceId { id: Some(project.id.clone()), r#type: Some("project".into()) };
-    let line = [Some(own), parent_id(&project.parent)].into_iter().flatten();
-    let ancestor = line.map(|id| proto::Ancestor { resource_id: Some(id) }).collect();
+    let above =
+        |name: &String| kernel::ports::Projects::parent(&*projects, name).map(|above| above.to_string());
+    let line = std::iter::successors(Some(format!("projects/{}", project.id)), above);
+    let ancestors = line.map(|name| proto::Ancestor { resource_id: parent_id(&name) });
+    let ancestor = ancestors.take(MOST_ANCESTORS).collect();
     Ok(proto::GetAncestryResponse { ancestor })
 }
 
@@ -172,13 +177,7 @@ async fn set_policy(
     request: proto::ProjectsSetIamPolicyRequest,
 ) -> Result<proto::Policy> {
     let (policies, resource) = policy_resource(&projects, &request.resource).await?;
-    let proto::SetIamPolicyRequest { policy, update_mask } = request.body.unwrap_or_default();
-    let paths = |mask: String| mask.split(',').map(|path| path.trim().to_owned()).collect();
-    let request = iam::SetIamPolicyRequest {
-        resource: resource.name.clone(),
-        policy: policy.map(read_policy).transpose()?,
-        update_mask: update_mask.map(|mask| FieldMask { paths: paths(mask) }),
-    };
+    let request = read_request(&resource, request.body)?;
     Ok(show_policy(policies.set(&resource, request).await?))
 }
 
@@ -223,7 +222,7 @@ fn response(project: &ProjectRecord) -> Struct {
         let labels = Struct { fields: project.labels.iter().map(label).collect() };
         fields.push(("labels", value(Kind::StructValue(labels))));
     }
-    if let Some(ResourceId { id: Some(id), r#type: Some(kind) }) = parent_id(&project.parent) {
+    if let Some(ResourceId { id: Some(id), r#type: Some(kind) }) = parent_id(project.parent_name()) {
         let parent = structure([("type", text_value(kind)), ("id", text_value(id))]);
         fields.push(("parent", value(Kind::StructValue(parent))));
     }
@@ -236,7 +235,7 @@ fn show(project: &ProjectRecord) -> Project {
         labels: project.labels.clone(),
         lifecycle_state: Some(project.lifecycle().name().into()),
         name: Some(project.display_name.clone()),
-        parent: parent_id(&project.parent),
+        parent: parent_id(project.parent_name()),
         project_id: Some(project.id.clone()),
         project_number: i64::try_from(project.number).ok(),
         ..Project::default()
@@ -253,7 +252,21 @@ fn parent_name(parent: &ResourceId) -> String {
     format!("{}s/{}", text(&parent.r#type), text(&parent.id))
 }
 
-fn show_policy(policy: iam::Policy) -> proto::Policy {
+/// A policy that is to be set, as the newer versions have it.
+pub(super) fn read_request(
+    resource: &Resource,
+    body: Option<proto::SetIamPolicyRequest>,
+) -> Result<iam::SetIamPolicyRequest> {
+    let proto::SetIamPolicyRequest { policy, update_mask } = body.unwrap_or_default();
+    let paths = |mask: String| mask.split(',').map(|path| path.trim().to_owned()).collect();
+    Ok(iam::SetIamPolicyRequest {
+        resource: resource.name.clone(),
+        policy: policy.map(read_policy).transpose()?,
+        update_mask: update_mask.map(|mask| FieldMask { paths: paths(mask) }),
+    })
+}
+
+pub(super) fn show_policy(policy: iam::Policy) -> proto::Policy {
     proto::Policy {
         audit_configs: policy.audit_configs.into_iter().map(show_audit).collect(),
         bindings: policy.bindings.into_iter().map(show_binding).collect(),

@@ -40,6 +40,16 @@ pub(super) fn methods(projects: Arc<Projects>) -> Vec<Method> {
             const { &[grant("resourcemanager.projects.update", "{project.name}")] },
             update,
         )
+        .unary(
+            rpc::MOVE_PROJECT,
+            const {
+                &[
+                    grant("resourcemanager.projects.move", "{name}"),
+                    grant("resourcemanager.projects.create", "{destination_parent}"),
+                ]
+            },
+            move_project,
+        )
         .unary(rpc::DELETE_PROJECT, const { &[grant("resourcemanager.projects.delete", "{name}")] }, delete)
         .unary(
             rpc::GET_IAM_POLICY,
@@ -131,6 +141,17 @@ async fn update(
     Ok(done("up", "UpdateProjectMetadata", &proto::UpdateProjectMetadata {}, &changed))
 }
 
+async fn move_project(
+    projects: Arc<Projects>,
+    _: Caller,
+    request: proto::MoveProjectRequest,
+) -> Result<Operation> {
+    let to = &request.destination_parent;
+    let moved =
+        projects.update(project_in(&request.name)?, "", |project| project.parent.clone_from(to)).await?;
+    Ok(done("mp", "MoveProjectMetadata", &proto::MoveProjectMetadata {}, &moved))
+}
+
 async fn delete(
     projects: Arc<Projects>,
     _: Caller,
@@ -193,7 +214,7 @@ fn show(project: &Versioned<ProjectRecord>) -> Project {
     };
     Project {
         name: format!("projects/{}", project.number),
-        parent: project.parent.clone(),
+        parent: project.parent_name().to_owned(),
         project_id: project.id.clone(),
         state: state.into(),
         display_name: project.display_name.clone(),

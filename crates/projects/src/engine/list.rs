@@ -39,7 +39,7 @@ impl Projects {
         let filter = Filter::parse::<ProjectRecord>(seen.filter)?;
         let page = Page::new(LIMITS, seen.page_size, seen.page_token, &[seen.parent, seen.filter])?;
         let (found, next) = self.projects.list("", &page, |id, project| {
-            (seen.parent.is_empty() || project.parent == seen.parent)
+            (seen.parent.is_empty() || project.parent_name() == seen.parent)
                 && filter.matches(&project.value)
                 && caller.may("resourcemanager.projects.get", &Resource::project(id))
         });
@@ -59,13 +59,13 @@ impl Filterable for ProjectRecord {
     }
 
     fn any(&self, path: &[&str], see: &mut dyn FnMut(Value<'_>) -> bool) -> bool {
-        let (parent_type, parent_id) = self.parent.split_once('/').unwrap_or_default();
+        let (parent_type, parent_id) = self.parent_name().split_once('/').unwrap_or_default();
         match path {
             ["id" | "project_id"] => see(Value::Text(&self.id)),
             ["name" | "display_name"] => see(Value::Text(&self.display_name)),
             ["project_number"] => see(Value::Text(&self.number.to_string())),
             ["state" | "lifecycle_state"] => see(Value::Text(self.lifecycle().name())),
-            ["parent"] => !self.parent.is_empty() && see(Value::Text(&self.parent)),
+            ["parent"] => see(Value::Text(self.parent_name())),
             ["parent", "type"] => see(Value::Text(parent_type.trim_end_matches('s'))),
             ["parent", _] => see(Value::Text(parent_id)),
             ["create_time"] => see(Value::Time(Micros(self.create_time))),
