@@ -10,6 +10,7 @@ use kernel::{
     BoxFuture, Error, Principal, Resource, Result,
     call::RequestInfo,
     error::Detail,
+    names::RESOURCE_MANAGER,
     ports::{Authenticator, Authority, Identity},
 };
 use serde_json::json;
@@ -31,6 +32,9 @@ use crate::{
 pub(crate) const LIFETIME: Duration = Duration::from_secs(3600);
 /// Who signs identity tokens.
 pub(crate) const ISSUER: &str = "https://accounts.google.com";
+
+/// More levels than can stand above a project.
+const MOST_ABOVE: usize = 16;
 
 /// The right to run something as an account, and how Cloud Run spells it in its errors.
 const ACT_AS: &str = "iam.serviceAccounts.actAs";
@@ -69,8 +73,18 @@ impl Iam {
         let permission = if permission == ACT_AS_IN_RUN { ACT_AS } else { permission };
         let name = self.canonical(resource.service, &resource.name);
         let context = Context::new(time, resource.service, &resource.name, &*self.projects);
-        self.index.allows(&asker, permission, (resource.service, &name), &knowing(context))
+        let context = knowing(context);
+        let allowed = |service, name: &str| self.index.allows(&asker, permission, (service, name), &context);
+        allowed(resource.service, &name)
             || self.owns(principal, permission, &name)
+            || self.above(&name).any(|container| allowed(RESOURCE_MANAGER, &container))
+    }
+
+    /// What stands above the project or folder that a name begins with: folders, and the organization.
+    pub(crate) fn above(&self, name: &str) -> impl Iterator<Item = Arc<str>> {
+        let end = name.match_indices('/').nth(1).map_or(name.len(), |(at, _)| at);
+        let first = self.projects.parent(&name[..end]);
+        std::iter::successors(first, |container| self.projects.parent(container)).take(MOST_ABOVE)
     }
 
     /// Somebody, as policies know them.

@@ -14,7 +14,7 @@ use crate::{Iam, SERVICE, auth::IdToken, jwt::Signer, records::AccountRecord};
 
 /// The longest life that may be asked for, and what is given where none is.
 const LONGEST: Duration = Duration::from_secs(3600);
-/// The longest life that an organization policy, which is not served, may extend it to.
+/// The longest life that an organization policy may extend it to.
 const EXTENDED: Duration = Duration::from_secs(12 * 3600);
 /// The most accounts that a caller may go through.
 const MOST_DELEGATES: usize = 20;
@@ -34,7 +34,9 @@ impl Iam {
         if scopes.is_empty() {
             return Err(Error::bad_field("scope", "At least one scope is required."));
         }
-        let lifetime = check_lifetime(lifetime, &account.email)?;
+        let lifetime = check_lifetime(lifetime, &account.email, || {
+            self.may_live_long(&account.project, &account.email)
+        })?;
         let token = self.issue(&account, scopes, lifetime)?;
         Ok((token, self.clock.unix() + lifetime.as_secs()))
     }
@@ -160,14 +162,18 @@ pub(crate) struct Target<'a> {
 }
 
 /// How long a token is to be good for, in Google's words where it must not be so long.
-fn check_lifetime(asked: Option<Duration>, email: &str) -> Result<Duration> {
+fn check_lifetime(
+    asked: Option<Duration>,
+    email: &str,
+    is_extended: impl FnOnce() -> bool,
+) -> Result<Duration> {
     let lifetime = asked.unwrap_or(LONGEST);
     match () {
         () if lifetime.as_secs() == 0 || lifetime > EXTENDED => Err(Error::bad_field(
             "lifetime",
             format!("The lifetime must be at least 1s and at most {}s.", EXTENDED.as_secs()),
         )),
-        () if lifetime > LONGEST => Err(Error::bad_field(
+        () if lifetime > LONGEST && !is_extended() => Err(Error::bad_field(
             "lifetime",
             format!(
                 "Access tokens for service account {email} can not have lifetimes of more than 1 hour. Use the Org Policy \

@@ -110,9 +110,12 @@ impl Iam {
         let context = Context::new(question.time, &question.service, &name, &*self.projects)
             .destination(question.destination)
             .resource(given);
+        let above: Vec<_> = self.above(&canonical).collect();
         let policies = self.index.bearing(&question.service, &canonical);
+        let above = above.iter().flat_map(|container| self.index.bearing(RESOURCE_MANAGER, container));
         let levels: Vec<Level> = policies
             .into_iter()
+            .chain(above)
             .map(|(level, policy)| {
                 let resource = self.full_name(&question.service, level);
                 match policy.map(|policy| policy.value.clone()).or_else(|| self.default_record(level)) {

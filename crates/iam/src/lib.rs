@@ -20,6 +20,7 @@ mod auth;
 mod cel;
 mod compiled;
 mod conditions;
+mod constraints;
 mod credentials;
 mod custom;
 mod decide;
@@ -39,7 +40,7 @@ mod tokens;
 mod x509;
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -48,7 +49,7 @@ use kernel::{
     Error, Result,
     clock::Clock,
     mirror::{Change, Mirror, Record},
-    ports::Projects,
+    ports::{Constraints, Projects},
     store::{Outcome, Store, Txn},
 };
 
@@ -74,6 +75,7 @@ pub struct Iam {
     clock: Clock,
     projects: Arc<dyn Projects>,
     owner: Owner,
+    constraints: OnceLock<Arc<dyn Constraints>>,
     store: Arc<dyn Store>,
     index: Arc<decide::Index>,
     policies: Mirror<PolicyRecord>,
@@ -137,6 +139,7 @@ impl Iam {
             signers: keys::Signers::open(&*store).await?,
             clock,
             projects,
+            constraints: OnceLock::new(),
             owner,
             store,
             index,

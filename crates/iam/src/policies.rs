@@ -153,7 +153,9 @@ impl Iam {
         };
         if mask.bindings {
             check_versions(&policy, &record)?;
-            record.bindings = self.accept(resource, &policy, &record).await?;
+            let bindings = self.accept(resource, &policy, &record).await?;
+            self.check_added(resource, &record, &bindings)?;
+            record.bindings = bindings;
             record.version = if record.has_conditions() { 3 } else { 1 };
         }
         if mask.audit {

@@ -7,7 +7,7 @@
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use kernel::{
@@ -15,7 +15,7 @@ use kernel::{
     clock::Clock,
     collection::{Collection, Held, Wording},
     operations::Operations,
-    ports::{Databases, Project, Projects},
+    ports::{Constraints, Databases, Project, Projects},
     store::Store,
 };
 
@@ -39,6 +39,7 @@ pub struct Sql {
     instances: Collection<InstanceRecord>,
     operations: Operations,
     projects: Arc<dyn Projects>,
+    constraints: OnceLock<Arc<dyn Constraints>>,
     clock: Clock,
     host: Arc<Host>,
     /// The servers, by their instance's uid.
@@ -88,7 +89,15 @@ impl Sql {
         let remembered = Collection::open(store, record::SERVERS, Wording::of("Server")).await?;
         let host = Arc::new(Host::new(config, remembered));
         let servers = Mutex::default();
-        let sql = Arc::new(Sql { instances, operations, projects, clock, host, servers });
+        let sql = Arc::new(Sql {
+            instances,
+            operations,
+            projects,
+            constraints: OnceLock::new(),
+            clock,
+            host,
+            servers,
+        });
         for (_, held) in sql.instances.mirror().list() {
             if held.state() == State::Runnable {
                 sql.server(&held).start_later();
@@ -96,6 +105,11 @@ impl Sql {
         }
         sql.resume();
         Ok(sql)
+    }
+
+    /// Says whom to ask about organization policies. Without it there are none. The first call counts.
+    pub fn obey(&self, constraints: Arc<dyn Constraints>) {
+        let _ = self.constraints.set(constraints);
     }
 
     /// Stops every server in order; they stay stopped until Cloud SQL is opened again.

@@ -54,6 +54,7 @@ pub(super) fn mount(mount: Mount<Iam>) -> Mount<Iam> {
 
 async fn create(iam: Arc<Iam>, _: Caller, request: CreateServiceAccountRequest) -> Result<ServiceAccount> {
     let project = iam.parent(&request.name).await?;
+    iam.may_create_account(&project.id, &request.account_id)?;
     let given = request.service_account.unwrap_or_default();
     let chosen = Chosen { display_name: given.display_name, description: given.description };
     iam.create_account(&project, &request.account_id, chosen).await.map(shown)

@@ -86,6 +86,7 @@ async fn create(
         return Err(Error::bad_field("private_key_type", "Only TYPE_GOOGLE_CREDENTIALS_FILE is supported."));
     }
     let account = iam.account_named(&request.name).await?;
+    iam.may_create_key(&account)?;
     let (key, file) = iam.create_key(&account).await?;
     Ok(ServiceAccountKey {
         private_key_type: Format::TypeGoogleCredentialsFile as i32,
@@ -100,6 +101,7 @@ async fn upload(
     request: UploadServiceAccountKeyRequest,
 ) -> Result<ServiceAccountKey> {
     let account = iam.account_named(&request.name).await?;
+    iam.may_upload_key(&account)?;
     let key = iam.upload_key(&account, &request.public_key_data).await?;
     Ok(shown(&account, &key))
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use apis::google::cloud::sql::v1beta4::{Settings, operation::SqlOperationType as Kind};
 use kernel::{
-    Caller, Result,
+    Caller, Resource, Result,
     mirror::Record,
     paging::{Limits, Page},
     store::Txn,
@@ -19,6 +19,8 @@ use crate::{
     refuse,
 };
 
+/// What forbids public addresses, where it is enforced.
+const NO_PUBLIC_ADDRESS: &str = "sql.restrictPublicIp";
 /// How many instances a page has.
 const PAGE: Limits = Limits { usual: 500, most: 1000 };
 /// Where an instance is when nobody says where.
@@ -62,6 +64,7 @@ impl Sql {
         names::check_instance(&project.id, &new.id)?;
         let name = names::instance(&project.id, &new.id);
         let record = self.record(project.number, new)?;
+        self.check_addresses(&name, &settings::decode(&record.settings))?;
         if self.instances.find(&name).is_some() {
             return Err(refuse::instance_exists());
         }
@@ -87,6 +90,9 @@ impl Sql {
         }
         let before = settings::decode(&found.record.settings);
         let after = changed(&found.record, &before, given, how)?;
+        if !settings::is_public(&before) {
+            self.check_addresses(&found.name, &after)?;
+        }
         let mut record = found.record.value.clone();
         record.settings = after.encode_to_vec();
         record.settings_version += 1;
@@ -139,6 +145,22 @@ impl Sql {
         let (found, next) = self.instances.list(&prefix, &page, |_, _| true);
         let found = found.into_iter().map(|(name, record)| Found { name: name.to_string(), record });
         Ok((found.collect(), next))
+    }
+
+    /// Refuses a public address where an organization policy forbids those.
+    fn check_addresses(&self, name: &str, settings: &Settings) -> Result<()> {
+        let resource = Resource::new(crate::SERVICE, name);
+        let enforced =
+            || self.constraints.get().is_some_and(|policies| policies.enforces(NO_PUBLIC_ADDRESS, &resource));
+        if !settings::is_public(settings) || !enforced() {
+            return Ok(());
+        }
+        let project = resource.project_id().unwrap_or_default();
+        let number = self.projects.known(project).map_or(0, |project| project.number);
+        Err(refuse::invalid(format_args!(
+            "Organization Policy check failure: the external IP of this instance violates the \
+             constraints/{NO_PUBLIC_ADDRESS} enforced at the {number} project."
+        )))
     }
 
     fn record(&self, project_number: u64, new: NewInstance) -> Result<InstanceRecord> {

@@ -93,6 +93,11 @@ pub(super) fn fill(settings: &mut Settings, major: u32, zone: &str) {
     addresses.ipv4_enabled.get_or_insert(true);
 }
 
+/// Whether filled-in settings ask for a public address.
+pub(super) fn is_public(settings: &Settings) -> bool {
+    settings.ip_configuration.as_ref().is_some_and(|addresses| addresses.ipv4_enabled == Some(true))
+}
+
 /// Sets an enum that was left out.
 fn set(field: &mut i32, value: i32) {
     if *field == 0 {
