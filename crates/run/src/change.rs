@@ -9,7 +9,7 @@ use kernel::{Caller, Error, Resource, Result, collection::Held, store::Txn};
 use crate::{
     Run,
     reconcile::same,
-    record::{Condition, Scaling, Service, State, Template, Traffic},
+    record::{Condition, Ingress, Scaling, Service, State, Template, Traffic},
     rules, words,
 };
 
@@ -159,6 +159,7 @@ impl Run {
         rules::name_containers(&mut desired.template, &place.name);
         rules::check(place, &desired)?;
         self.check_revisions(place, &desired)?;
+        self.check_ingress(place, &desired)?;
         let account = &desired.template.service_account;
         let resource = Resource::new("iam.googleapis.com", format!("projects/-/serviceAccounts/{account}"));
         caller.require(ACT_AS, &resource)?;
@@ -166,6 +167,21 @@ impl Run {
             return Err(caller.refusal(ACT_AS, &resource));
         }
         Ok(desired)
+    }
+
+    /// Refuses an ingress that an organization policy does not allow.
+    fn check_ingress(&self, place: &Place, desired: &Desired) -> Result<()> {
+        let Some(policies) = self.constraints.get() else { return Ok(()) };
+        let value = match Ingress::try_from(desired.ingress) {
+            Ok(Ingress::Internal) => "internal",
+            Ok(Ingress::InternalAndLoadBalancer) => "internal-and-cloud-load-balancing",
+            _ => "all",
+        };
+        let resource = Resource::new("run.googleapis.com", place.resource_name());
+        match policies.allows("run.allowedIngress", &resource, &[value]) {
+            true => Ok(()),
+            false => Err(words::ingress_forbidden(&place.project, &place.name, value)),
+        }
     }
 
     /// Refuses a name that another revision has, and traffic to revisions that are not there.

@@ -17,7 +17,7 @@ use kernel::{
     clock::Clock,
     collection::{Collection, Held, Wording},
     operations::Operations,
-    ports::{Authority, Databases, Identity, Images, Logs, Policies, Projects, Secrets},
+    ports::{Authority, Constraints, Databases, Identity, Images, Logs, Policies, Projects, Secrets},
     store::Store,
 };
 use tokio::sync::watch;
@@ -81,6 +81,7 @@ pub struct Run {
     pub(crate) revisions: Collection<Revision>,
     pub(crate) jobs: Jobs,
     pub(crate) operations: Operations,
+    pub(crate) constraints: OnceLock<Arc<dyn Constraints>>,
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) ingress: OnceLock<Arc<Ingress>>,
     working: Mutex<HashMap<String, Arc<Work>>>,
@@ -133,6 +134,7 @@ impl Run {
             revisions,
             jobs,
             operations,
+            constraints: OnceLock::new(),
             fleet,
             ingress: OnceLock::new(),
             working: Mutex::default(),
@@ -141,6 +143,11 @@ impl Run {
         });
         run.fleet.bind(&run);
         Ok(run)
+    }
+
+    /// Says whom to ask about organization policies. Without it there are none. The first call counts.
+    pub fn obey(&self, constraints: Arc<dyn Constraints>) {
+        let _ = self.constraints.set(constraints);
     }
 
     /// Gives every service its routes and goes on with what was interrupted.

@@ -202,3 +202,15 @@ pub(crate) fn no_sub_paths(volume: &str) -> Error {
     let why = format!("The mount of volume '{volume}' has a sub path, which is not supported here.");
     Error::bad_field("spec.template.spec.containers.volume_mounts", why)
 }
+
+/// An ingress that an organization policy does not allow.
+pub(crate) fn ingress_forbidden(project: &str, service: &str, value: &str) -> Error {
+    let constraint = "constraints/run.allowedIngress";
+    let why = format!(
+        "Constraint {constraint} violated for {project} attempting to create or update service {service} with ingress \
+         set to \"{value}\"."
+    );
+    let violation =
+        (constraint.to_owned(), format!("orgpolicy:projects/{project}?configvalue={value}"), why.clone());
+    Error::precondition(why).with(kernel::error::Detail::Precondition(vec![violation]))
+}

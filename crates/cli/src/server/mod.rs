@@ -12,6 +12,7 @@ pub mod listener;
 mod oauth;
 mod operations;
 mod published;
+mod tried;
 mod way_out;
 mod why;
 mod workloads;
@@ -34,6 +35,7 @@ use kernel::{
     store::{Embedded, Store},
 };
 use logging::Logging;
+use orgpolicy::OrgPolicies;
 use projects::Projects;
 use run::{Fleet, Run, local::way::Outbound};
 use secrets::Secrets;
@@ -93,6 +95,7 @@ pub struct Parts {
     store: Arc<Embedded>,
     pub(crate) iam: Arc<Iam>,
     projects: Arc<Projects>,
+    policies: Arc<OrgPolicies>,
     secrets: Arc<Secrets>,
     sql: Arc<Sql>,
     logging: Arc<Logging>,
@@ -183,6 +186,9 @@ impl Parts {
         let iam =
             Iam::open(store.clone(), clock.clone(), projects.clone(), owner(data)?).await.map_err(trouble)?;
         projects.bind(&(iam.clone() as Arc<dyn ports::Policies>));
+        let policies =
+            OrgPolicies::open(store.clone(), clock.clone(), projects.clone()).await.map_err(trouble)?;
+        iam.obey(policies.clone());
         let operations = Operations::open(store.clone(), clock.clone()).await.map_err(trouble)?;
         let keys = data.make("keys")?;
         let secrets = Secrets::open(store.clone(), &keys, clock.clone(), projects.clone(), iam.clone())
@@ -197,6 +203,8 @@ impl Parts {
             .map_err(trouble)?;
 
         let logging = Logging::open(&data.make("logs")?, clock.clone(), projects.clone()).map_err(trouble)?;
+        sql.obey(policies.clone());
+        tried::report(&policies, logging.clone(), clock.clone());
         let workloads = Arc::new(Workloads::default());
         let instances = Instances::prepare(
             data,
@@ -230,6 +238,7 @@ impl Parts {
         };
         let run = Run::open(ports, fleet.clone(), operations.clone()).await.map_err(trouble)?;
         run.keep_idle(settings.idle_after);
+        run.obey(policies.clone());
         let requests = Arc::new(adapters::Requests(logging.clone()));
         let callers = Arc::new(adapters::Callers { identity: iam.clone(), authority: iam.clone() });
         let ingress = Ingress::new(ingress::Config::default(), fleet.clone(), requests, callers, clock);
@@ -237,6 +246,7 @@ impl Parts {
             store: embedded,
             iam,
             projects,
+            policies,
             secrets,
             sql,
             logging,
@@ -337,6 +347,7 @@ fn join(
         .methods(secrets::methods(parts.secrets.clone()))
         .methods(parts.iam.methods())
         .methods(projects::methods(parts.projects.clone()))
+        .methods(orgpolicy::methods(parts.policies.clone()))
         .methods(logging::methods(parts.logging.clone()))
         .methods(run::methods(parts.run.clone()))
         .methods(sql::methods(parts.sql.clone()))
