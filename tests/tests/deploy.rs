@@ -104,6 +104,26 @@ fn a_program_becomes_a_service_and_its_next_revision() {
 }
 
 #[test]
+fn flask_and_fastapi_are_found_out() {
+    let haar = Haar::start();
+    if !instances_run(&haar) {
+        return;
+    }
+    let flask = "from flask import Flask\napp = Flask(__name__)\n\n@app.get('/')\ndef hello():\n    return 'hello from Flask'\n";
+    let fast = "from fastapi import FastAPI\napp = FastAPI()\n\n@app.get('/')\ndef hello():\n    return 'hello from FastAPI'\n";
+    for (name, program, requirements, server) in
+        [("flask", flask, "flask\ngunicorn\n", "gunicorn"), ("fast", fast, "fastapi\nuvicorn\n", "uvicorn")]
+    {
+        let app = folder(&haar, name, program);
+        fs::write(app.join("requirements.txt"), requirements).expect("requirements");
+        let service = deployed(deploy(&haar, &app, &[]));
+        assert_eq!(service["start"][0], server, "{service:#}");
+        let (status, answer) = get(&haar, &service["url"]);
+        assert!(status == 200 && answer.contains("hello from F"), "{answer}");
+    }
+}
+
+#[test]
 fn what_cannot_be_deployed_is_refused_before_anything_is_made() {
     let haar = Haar::start();
     let empty = haar.home().join("empty");
@@ -155,7 +175,8 @@ fn an_app_that_cannot_serve_fails_its_deploy_and_the_one_before_stays() {
 
 /// Gives a service's next revisions a startup probe that fails after so many seconds.
 fn probe_for(haar: &Haar, name: &str, seconds: u32) {
-    let url = format!("us-central1-run.googleapis.com/v2/projects/{PROJECT}/locations/us-central1/services/{name}");
+    let url =
+        format!("us-central1-run.googleapis.com/v2/projects/{PROJECT}/locations/us-central1/services/{name}");
     let mut service = haar.api("GET", &url, None);
     let probe = json!({ "tcpSocket": { "port": 8080 }, "periodSeconds": 1, "timeoutSeconds": 1, "failureThreshold": seconds });
     service["template"]["containers"][0]["startupProbe"] = probe;
