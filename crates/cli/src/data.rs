@@ -102,8 +102,18 @@ impl DataDir {
         Ok(path)
     }
 
-    /// Replaces a small private file in one step.
+    /// Replaces a small private file in one step, whatever happens to the machine.
     pub fn write(&self, part: &str, content: &[u8]) -> Result<PathBuf> {
+        self.replace(part, |fresh| write_private(fresh, content)?.sync_all())
+    }
+
+    /// The same for what is true only while this process runs: nobody waits for a disk, and who finds half of it after
+    /// the machine went down finds nothing.
+    pub fn write_for_now(&self, part: &str, content: &[u8]) -> Result<PathBuf> {
+        self.replace(part, |fresh| write_private(fresh, content).map(drop))
+    }
+
+    fn replace(&self, part: &str, write: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<PathBuf> {
         let path = self.0.join(part);
         if let Some(parent) = path.parent() {
             DirBuilder::new()
@@ -113,7 +123,7 @@ impl DataDir {
                 .doing(format_args!("make {}", parent.display()))?;
         }
         let fresh = path.with_extension(format!("new{}", std::process::id()));
-        write_private(&fresh, content)
+        write(&fresh)
             .and_then(|()| fs::rename(&fresh, &path))
             .doing(format_args!("write {}", path.display()))?;
         Ok(path)
@@ -151,10 +161,10 @@ fn usual() -> Result<PathBuf> {
         })
 }
 
-fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
+fn write_private(path: &Path, content: &[u8]) -> std::io::Result<File> {
     let mut file: File = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(content)?;
-    file.sync_all()
+    Ok(file)
 }
 
 /// What only a data directory of haar has, from the first command that used it.

@@ -145,7 +145,7 @@ async fn run(
     parts.run.begin(parts.ingress.clone());
     parts.published.get_or_init(|| Published::open(&settings.data, gateway.clone(), parts.ingress.clone()));
     let opened = gateway.open(Listener::machine(socket)).doing("listen")?;
-    settings.data.write("run.json", &serde_json::to_vec_pretty(&running).doing("write run.json")?)?;
+    settings.data.write_for_now("run.json", &serde_json::to_vec_pretty(&running).doing("write run.json")?)?;
     ready(&running);
     parts.operations.fail_unfinished().await.map_err(trouble)?;
     let housekeeping = tokio::spawn(keep_house(parts.iam.clone()));
