@@ -96,6 +96,9 @@ pub(crate) struct Live {
     /// Written only under the revision's lock, like what follows.
     inflight: AtomicU32,
     idle_since: AtomicU64,
+    busy_since: AtomicU64,
+    /// Requests since then.
+    taken: AtomicU32,
     frozen: AtomicBool,
 }
 
@@ -109,6 +112,8 @@ impl Live {
             started: Instant::now(),
             inflight: AtomicU32::new(0),
             idle_since: AtomicU64::new(now.as_micros() as u64),
+            busy_since: AtomicU64::new(0),
+            taken: AtomicU32::new(0),
             frozen: AtomicBool::new(false),
         }
     }
@@ -227,8 +232,11 @@ impl Revision {
         if state.life == Life::Removed {
             return Admission::Never(Refusal::Removed);
         }
-        let slot =
-            if state.waiters.is_empty() { self.take(&mut state, spec.concurrency, prefer) } else { None };
+        let slot = if state.waiters.is_empty() {
+            self.take(&mut state, now, spec.concurrency, prefer)
+        } else {
+            None
+        };
         let admission = match slot {
             Some(slot) => Admission::Now(slot),
             None => self.enqueue(&mut state, now, spec),
@@ -254,7 +262,13 @@ impl Revision {
     }
 
     /// The least busy instance with room: first among those that are to stay, then among the others.
-    fn take(self: &Arc<Self>, state: &mut State, concurrency: u32, prefer: Option<u32>) -> Option<Slot> {
+    fn take(
+        self: &Arc<Self>,
+        state: &mut State,
+        now: Duration,
+        concurrency: u32,
+        prefer: Option<u32>,
+    ) -> Option<Slot> {
         let has_room = |live: &&Arc<Live>| live.inflight.load(Relaxed) < concurrency;
         let bound = prefer.and_then(|hash| state.serving.iter().find(|live| live.hash == hash));
         let (home, spare) = state.serving.split_at((state.desired as usize).min(state.serving.len()));
@@ -262,12 +276,15 @@ impl Revision {
             some.iter().filter(has_room).min_by_key(|live| live.inflight.load(Relaxed)).cloned()
         };
         let live = bound.filter(has_room).cloned().or_else(|| least(home)).or_else(|| least(spare))?;
-        Some(self.occupy(state, live))
+        Some(self.occupy(state, now, live))
     }
 
-    fn occupy(self: &Arc<Self>, state: &mut State, live: Arc<Live>) -> Slot {
+    fn occupy(self: &Arc<Self>, state: &mut State, now: Duration, live: Arc<Live>) -> Slot {
         live.thaw();
-        live.inflight.fetch_add(1, Relaxed);
+        if live.inflight.fetch_add(1, Relaxed) == 0 {
+            live.busy_since.store(now.as_micros() as u64, Relaxed);
+        }
+        live.taken.fetch_add(1, Relaxed);
         state.running += 1;
         Slot { revision: self.clone(), live, armed: true }
     }
@@ -276,6 +293,8 @@ impl Revision {
         state.running -= 1;
         if live.inflight.fetch_sub(1, Relaxed) == 1 {
             live.idle_since.store(now.as_micros() as u64, Relaxed);
+            let busy = now.saturating_sub(Duration::from_micros(live.busy_since.load(Relaxed)));
+            live.instance.worked(busy, live.taken.swap(0, Relaxed));
         }
     }
 
@@ -296,7 +315,7 @@ impl Revision {
     pub(crate) fn serve_waiters(self: &Arc<Self>, state: &mut State, now: Duration) {
         let Some(spec) = self.spec.load_full() else { return };
         while !state.waiters.is_empty() {
-            let Some(slot) = self.take(state, spec.concurrency, None) else { break };
+            let Some(slot) = self.take(state, now, spec.concurrency, None) else { break };
             let Some(waiter) = state.waiters.pop_front() else { break };
             if let Err(Ok(mut slot)) = waiter.grant.send(Ok(slot)) {
                 // Its client has gone in this very moment; the place is still ours.

@@ -26,7 +26,7 @@ use crate::{
     fleet::Fleet,
     jobs::Jobs,
     record::{Revision, Service, State},
-    volumes, words,
+    usage, volumes, words,
 };
 
 /// The service that resources here belong to.
@@ -79,6 +79,7 @@ pub struct Run {
     pub(crate) ports: Ports,
     pub(crate) services: Collection<Service>,
     pub(crate) revisions: Collection<Revision>,
+    pub(crate) usage: Collection<usage::Kept>,
     pub(crate) jobs: Jobs,
     pub(crate) operations: Operations,
     pub(crate) constraints: OnceLock<Arc<dyn Constraints>>,
@@ -127,11 +128,13 @@ impl Run {
         let services = Collection::open(ports.store.clone(), "run/services/", words::service()).await?;
         let revisions =
             Collection::open(ports.store.clone(), "run/revisions/", Wording::of("Revision")).await?;
+        let usage = Collection::open(ports.store.clone(), "run/usage/", Wording::of("Usage")).await?;
         let jobs = Jobs::open(&ports.store).await?;
         let run = Arc::new(Run {
             ports,
             services,
             revisions,
+            usage,
             jobs,
             operations,
             constraints: OnceLock::new(),
@@ -158,6 +161,7 @@ impl Run {
         self.resume_operations();
         self.sweep_revisions();
         self.resume_jobs();
+        self.keep_usage_up();
         let services = self.all_services();
         self.route_all(&services);
         for service in services {
@@ -175,6 +179,33 @@ impl Run {
 
     pub(crate) fn idle(&self) -> Duration {
         Duration::from_millis(self.idle.load(Relaxed))
+    }
+
+    /// Writes usage down from time to time, for as long as there is an engine.
+    fn keep_usage_up(self: &Arc<Self>) {
+        let run = Arc::downgrade(self);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(usage::KEEP).await;
+                let Some(run) = run.upgrade() else { return };
+                if let Err(error) = run.keep_usage().await {
+                    tracing::warn!("usage is not kept: {error:?}");
+                }
+            }
+        });
+    }
+
+    /// How requests to a service's revisions went since haar began to serve them, of those that serve.
+    pub fn counters(&self) -> Vec<(String, ingress::Snapshot)> {
+        let Some(ingress) = self.ingress.get() else { return Vec::new() };
+        let services = self.all_services();
+        let revisions = services.iter().flat_map(|service| self.revisions_of(&service.value));
+        revisions
+            .filter_map(|revision| {
+                let counters = ingress.counters(&crate::plan::revision_id(&revision.value))?;
+                Some((revision.value.resource_name(), counters))
+            })
+            .collect()
     }
 
     /// Removes the revisions of services whose deletion was interrupted.

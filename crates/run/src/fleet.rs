@@ -22,6 +22,7 @@ use crate::{
     record::{Container, Probe, Revision},
     runtime::{Beside, Exit, Plan, Running, Runtime},
     together::Together,
+    usage::{Ledger, Meter},
     words,
 };
 
@@ -39,6 +40,7 @@ pub struct Fleet {
     /// Instances that proved a revision and wait for the ingress to ask for one.
     spares: Mutex<HashMap<RevisionId, Arc<Live>>>,
     members: Mutex<Members>,
+    pub(crate) ledger: Ledger,
 }
 
 /// Every instance that runs, ready or not.
@@ -53,6 +55,8 @@ struct Members {
 struct Known {
     source: LogSource,
     running: Arc<dyn Running>,
+    /// What it is billed by, if it is a service's.
+    meter: Option<Arc<Meter>>,
 }
 
 /// An instance that is ready for requests.
@@ -61,12 +65,19 @@ struct Live {
     port: u16,
     running: Arc<dyn Running>,
     cpu: Arc<Cpu>,
+    meter: Arc<Meter>,
 }
 
 impl Fleet {
     /// A fleet without instances.
     pub fn new(runtime: Arc<dyn Runtime>) -> Arc<Fleet> {
-        Arc::new(Fleet { runtime, run: OnceLock::new(), spares: Mutex::default(), members: Mutex::default() })
+        Arc::new(Fleet {
+            runtime,
+            run: OnceLock::new(),
+            spares: Mutex::default(),
+            members: Mutex::default(),
+            ledger: Ledger::default(),
+        })
     }
 
     pub(crate) fn bind(&self, run: &Arc<Run>) {
@@ -83,6 +94,11 @@ impl Fleet {
                 && matches!(&source.owner, Owner::Revision { service: of, .. } if **of == *service)
         };
         lock(&self.members).known.values().filter(is_its).count()
+    }
+
+    /// What the instances that run are billed by.
+    pub(crate) fn meters(&self) -> Vec<Arc<Meter>> {
+        lock(&self.members).known.values().filter_map(|known| known.meter.clone()).collect()
     }
 
     /// Whether haar itself is stopping, so that nothing can be learned from how instances end.
@@ -140,16 +156,24 @@ impl Fleet {
         for stop in stops {
             let _ = stop.await;
         }
+        if let Some(run) = self.run.get().and_then(Weak::upgrade)
+            && let Err(error) = run.keep_usage().await
+        {
+            tracing::warn!("the last usage is not kept: {error:?}");
+        }
     }
 
     async fn launch(self: &Arc<Self>, run: &Arc<Run>, revision: &Revision) -> Result<Arc<Live>, Failure> {
+        let meter = Arc::new(self.ledger.meter(revision, &run.usage));
         let mut started = self.start_all(run, plan::make(run, revision).await?).await?;
         let Some(main) = started.iter().find(|one| one.takes_requests) else {
             return Err(Failure::new("Internal", "the revision has no container"));
         };
         let (source, port, memory) = (main.source.clone(), main.port, main.memory);
         let unready = Unready::new(as_one(main, &started));
-        if !self.watch(run, plan::revision_id(revision), &source, &unready.running, memory) {
+        let known =
+            Known { source: source.clone(), running: unready.running.clone(), meter: Some(meter.clone()) };
+        if !self.watch(run, plan::revision_id(revision), known, memory) {
             return Err(Failure::new("Internal", "The server is shutting down."));
         }
         for one in &mut started {
@@ -159,6 +183,7 @@ impl Fleet {
             }
         }
         let running = unready.into_ready();
+        meter.ready();
         let cpu = Arc::new(Cpu::new(running.clone()));
         for one in started {
             if let Some(probe) = one.container.liveness_probe {
@@ -166,7 +191,7 @@ impl Fleet {
                 tokio::spawn(liveness::watch(cpu.clone(), one.port, probe, source.clone(), logs));
             }
         }
-        Ok(Arc::new(Live { source, port, running, cpu }))
+        Ok(Arc::new(Live { source, port, running, cpu, meter }))
     }
 
     /// Starts the containers of an instance, each when those that it depends on are ready.
@@ -197,7 +222,7 @@ impl Fleet {
     pub(crate) async fn start_task(self: &Arc<Self>, plan: Plan) -> Result<Arc<dyn Running>, String> {
         let source = plan.source.clone();
         let running = self.runtime.start(plan).await?;
-        let known = Known { source: source.clone(), running: running.clone() };
+        let known = Known { source: source.clone(), running: running.clone(), meter: None };
         if !lock(&self.members).admit(known) {
             running.stop(Duration::ZERO).await;
             return Err("The server is shutting down.".into());
@@ -219,25 +244,21 @@ impl Fleet {
     }
 
     /// Counts an instance for as long as it runs, and says in its log how it ended. Whether it may run at all.
-    fn watch(
-        self: &Arc<Self>,
-        run: &Arc<Run>,
-        id: RevisionId,
-        source: &LogSource,
-        running: &Arc<dyn Running>,
-        memory: u64,
-    ) -> bool {
-        let known = Known { source: source.clone(), running: running.clone() };
+    fn watch(self: &Arc<Self>, run: &Arc<Run>, id: RevisionId, known: Known, memory: u64) -> bool {
+        let (source, ended, meter) = (known.source.clone(), known.running.ended(), known.meter.clone());
         if !lock(&self.members).admit(known) {
             return false;
         }
-        let (fleet, run, source, ended) = (self.clone(), run.clone(), source.clone(), running.ended());
+        let (fleet, run) = (self.clone(), run.clone());
         tokio::spawn(async move {
             let exit = ended.await;
             if let Some(remark) = remark(exit, memory) {
                 run.ports.logs.line(&source, LogStream::System, &remark);
             }
             lock(&fleet.members).known.remove(&source.instance);
+            if let Some(meter) = meter {
+                meter.ended();
+            }
             lock(&fleet.spares).retain(|_, spare| spare.source.instance != source.instance);
             let Some(ingress) = run.ingress.get() else { return };
             ingress.instance_ended(&id, &source.instance);
@@ -382,6 +403,10 @@ impl Instance for Live {
 
     fn freeze(&self) {
         self.cpu.freeze();
+    }
+
+    fn worked(&self, span: Duration, requests: u32) {
+        self.meter.worked(span, requests);
     }
 
     fn cpu_time(&self) -> Option<Duration> {

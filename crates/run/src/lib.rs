@@ -27,9 +27,11 @@ mod route;
 mod rules;
 pub mod runtime;
 mod together;
+mod usage;
 mod volumes;
 mod words;
 
 pub use api::methods;
 pub use engine::{Ports, Run, ServiceStatus};
 pub use fleet::Fleet;
+pub use usage::{Billing, Usage};

@@ -1,0 +1,322 @@
+//! What instances used, by revision: kept for what prices it later.
+//!
+//! Cloud Run bills in one of two ways (<https://cloud.google.com/run/pricing>). *By requests*: the time an instance
+//! starts, and the time it has at least one request. *By instances*: all the time from its start to its end, at least a
+//! minute. Either is rounded up to 100 ms; requests that follow each other within what was rounded up are not billed
+//! twice. Time is multiplied by the CPU and the memory that all containers of an instance may have.
+//!
+//! Declined: prices, free tiers, the lower rate of idle instances that are kept (they are not counted at all when
+//! billing is by requests), and the time an instance takes to end, which is up to its program.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use kernel::{Result, collection::Collection, mirror::Record};
+use prost::Message;
+
+use crate::{
+    Run,
+    record::{Revision, Template},
+    rules,
+};
+
+/// What billed time is rounded up to, in milliseconds.
+const GRAIN: u64 = 100;
+/// The least that an instance is billed for that is billed by instances, in milliseconds.
+const LEAST: u64 = 60_000;
+/// How often usage is written down, if there was any: what a kill loses at most.
+pub(crate) const KEEP: Duration = Duration::from_secs(30);
+
+/// How a revision's instances are billed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Billing {
+    /// While they have requests, and while they start.
+    Requests,
+    /// While they are there.
+    Instances,
+}
+
+/// What the instances of a revision used, ever.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Usage {
+    /// `projects/P/locations/R/services/S/revisions/N`. It may have been deleted since.
+    pub revision: String,
+    /// How it is billed.
+    pub billing: Billing,
+    /// Requests that instances answered.
+    pub requests: u64,
+    /// Instances that were started.
+    pub instances: u64,
+    /// Billable time of instances, in seconds.
+    pub instance_seconds: f64,
+    /// CPU, in vCPU-seconds.
+    pub vcpu_seconds: f64,
+    /// Memory, in GiB-seconds.
+    pub gib_seconds: f64,
+}
+
+/// The same as it is kept.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Kept {
+    /// Whether it is billed by instances.
+    #[prost(bool, tag = "1")]
+    by_instances: bool,
+    /// Thousandths of a CPU of an instance.
+    #[prost(uint32, tag = "2")]
+    cpu: u32,
+    /// Bytes of an instance.
+    #[prost(uint64, tag = "3")]
+    memory: u64,
+    #[prost(uint64, tag = "4")]
+    requests: u64,
+    #[prost(uint64, tag = "5")]
+    instances: u64,
+    /// Billable milliseconds.
+    #[prost(uint64, tag = "6")]
+    billed: u64,
+}
+
+impl Record for Kept {
+    const FORMAT: u8 = 1;
+}
+
+/// What the instances of a revision use.
+pub(crate) struct Tally {
+    billing: Billing,
+    cpu: u32,
+    memory: u64,
+    requests: AtomicU64,
+    instances: AtomicU64,
+    /// Milliseconds.
+    billed: AtomicU64,
+}
+
+/// The tallies of all revisions that had instances since haar was started.
+#[derive(Default)]
+pub(crate) struct Ledger(Mutex<HashMap<String, Arc<Tally>>>);
+
+/// An instance, as it is billed.
+pub(crate) struct Meter {
+    tally: Arc<Tally>,
+    begun: Instant,
+    /// Milliseconds since it began that are billed already, by requests.
+    billed_until: AtomicU64,
+}
+
+impl Tally {
+    fn of(template: &Template, kept: Option<&Kept>) -> Tally {
+        let always = template.containers.iter().any(|container| !container.cpu_idle);
+        let kept = kept.cloned().unwrap_or_default();
+        Tally {
+            billing: if always { Billing::Instances } else { Billing::Requests },
+            cpu: template.containers.iter().map(|container| rules::cpu(&container.cpu)).sum(),
+            memory: template.containers.iter().map(|container| rules::memory(&container.memory)).sum(),
+            requests: kept.requests.into(),
+            instances: kept.instances.into(),
+            billed: kept.billed.into(),
+        }
+    }
+
+    fn kept(&self) -> Kept {
+        Kept {
+            by_instances: self.billing == Billing::Instances,
+            cpu: self.cpu,
+            memory: self.memory,
+            requests: self.requests.load(Relaxed),
+            instances: self.instances.load(Relaxed),
+            billed: self.billed.load(Relaxed),
+        }
+    }
+}
+
+impl Kept {
+    fn usage(&self, revision: String) -> Usage {
+        let seconds = self.billed as f64 / 1e3;
+        Usage {
+            revision,
+            billing: if self.by_instances { Billing::Instances } else { Billing::Requests },
+            requests: self.requests,
+            instances: self.instances,
+            instance_seconds: seconds,
+            vcpu_seconds: seconds * f64::from(self.cpu) / 1e3,
+            gib_seconds: seconds * self.memory as f64 / f64::from(1 << 30),
+        }
+    }
+}
+
+impl Meter {
+    /// An instance that begins to start now.
+    fn new(tally: Arc<Tally>) -> Meter {
+        tally.instances.fetch_add(1, Relaxed);
+        Meter { tally, begun: Instant::now(), billed_until: AtomicU64::new(0) }
+    }
+
+    /// It can take requests: its start is billed.
+    pub(crate) fn ready(&self) {
+        let now = self.begun.elapsed();
+        self.bill(now, now);
+    }
+
+    /// It had requests for so long, until now.
+    pub(crate) fn worked(&self, span: Duration, requests: u32) {
+        self.tally.requests.fetch_add(requests.into(), Relaxed);
+        self.bill(self.begun.elapsed(), span);
+    }
+
+    /// Bills what is not billed yet of a span that ends now, rounded up.
+    fn bill(&self, now: Duration, span: Duration) {
+        if self.tally.billing == Billing::Instances {
+            return;
+        }
+        let end = up(now.as_micros(), 1000);
+        let start = end.saturating_sub(up(span.as_micros(), 1000)).max(self.billed_until.load(Relaxed));
+        if end > start {
+            let billed = up((end - start).into(), GRAIN) * GRAIN;
+            self.billed_until.store(start + billed, Relaxed);
+            self.tally.billed.fetch_add(billed, Relaxed);
+        }
+    }
+
+    /// What the instance has cost so far if it is billed by its life, in milliseconds.
+    fn life(&self) -> u64 {
+        match self.tally.billing {
+            Billing::Requests => 0,
+            Billing::Instances => (up(self.begun.elapsed().as_millis(), GRAIN) * GRAIN).max(LEAST),
+        }
+    }
+
+    /// It has ended.
+    pub(crate) fn ended(&self) {
+        self.tally.billed.fetch_add(self.life(), Relaxed);
+    }
+}
+
+/// How many whole grains hold so much.
+fn up(amount: u128, grain: u64) -> u64 {
+    u64::try_from(amount.div_ceil(grain.into())).unwrap_or(u64::MAX)
+}
+
+impl Ledger {
+    /// Begins to bill an instance of a revision.
+    pub(crate) fn meter(&self, revision: &Revision, kept: &Collection<Kept>) -> Meter {
+        let name = revision.resource_name();
+        let mut tallies = self.lock();
+        let tally = tallies.entry(name).or_insert_with_key(|name| {
+            let template = revision.template.clone().unwrap_or_default();
+            Arc::new(Tally::of(&template, kept.find(name).as_ref().map(|held| &held.value)))
+        });
+        Meter::new(tally.clone())
+    }
+
+    /// What is known now, without what is only kept.
+    fn now(&self, running: &[Arc<Meter>]) -> HashMap<String, Kept> {
+        let mut now: HashMap<_, _> = HashMap::new();
+        for (name, tally) in self.lock().iter() {
+            let its = running.iter().filter(|meter| Arc::ptr_eq(&meter.tally, tally));
+            let lives: u64 = its.map(|meter| meter.life()).sum();
+            let mut kept = tally.kept();
+            kept.billed += lives;
+            now.insert(name.clone(), kept);
+        }
+        now
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Tally>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Run {
+    /// What all revisions that ever had an instance have used, by name.
+    pub fn usage(&self) -> Vec<Usage> {
+        let mut now = self.fleet.ledger.now(&self.fleet.meters());
+        for (name, held) in self.usage.mirror().scan("", "", usize::MAX, |_, _| true) {
+            now.entry(name.to_string()).or_insert_with(|| held.value.clone());
+        }
+        let mut all: Vec<Usage> = now.into_iter().map(|(name, kept)| kept.usage(name)).collect();
+        all.sort_by(|one, other| one.revision.cmp(&other.revision));
+        all
+    }
+
+    /// Writes down what has been used since it was last written down.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(crate) async fn keep_usage(&self) -> Result<()> {
+        // What still runs is billed once it has ended.
+        for (name, now) in self.fleet.ledger.now(&[]) {
+            match self.usage.find(&name) {
+                None => drop(self.usage.create(&name, now).await?),
+                Some(known) if known.value != now => {
+                    self.usage
+                        .update(&name, "", |kept| {
+                            *kept = now.clone();
+                            Ok(())
+                        })
+                        .await?;
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Container;
+
+    fn meter(cpu_idle: bool) -> Meter {
+        let container =
+            Container { cpu: "2".into(), memory: "512Mi".into(), cpu_idle, ..Container::default() };
+        let template = Template { containers: vec![container], ..Template::default() };
+        Meter::new(Arc::new(Tally::of(&template, None)))
+    }
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn what_follows_within_what_was_rounded_up_costs_nothing() {
+        let meter = meter(true);
+        let billed = || meter.tally.billed.load(Relaxed);
+        meter.bill(ms(30), ms(30));
+        assert_eq!(billed(), 100, "its start");
+        meter.bill(ms(60), ms(10));
+        assert_eq!(billed(), 100, "within that");
+        meter.bill(ms(130), ms(50));
+        assert_eq!(billed(), 200, "half of it was paid for");
+        meter.bill(ms(1000), ms(1));
+        assert_eq!(billed(), 300);
+        meter.bill(ms(2000), ms(900));
+        assert_eq!(billed(), 1200);
+    }
+
+    #[test]
+    fn usage_is_time_by_size() {
+        let meter = meter(true);
+        meter.bill(ms(1000), ms(1000));
+        meter.tally.requests.fetch_add(7, Relaxed);
+        let usage = meter.tally.kept().usage("r".into());
+        assert_eq!((usage.requests, usage.instances, usage.billing), (7, 1, Billing::Requests));
+        assert_eq!((usage.instance_seconds, usage.vcpu_seconds, usage.gib_seconds), (1.0, 2.0, 0.5));
+    }
+
+    #[test]
+    fn an_instance_with_its_own_cpu_costs_a_minute_at_least() {
+        let meter = meter(false);
+        meter.worked(ms(500), 3);
+        assert_eq!(meter.tally.billed.load(Relaxed), 0, "only its life counts");
+        meter.ended();
+        let usage = meter.tally.kept().usage("r".into());
+        assert_eq!((usage.requests, usage.instance_seconds), (3, 60.0));
+    }
+}
