@@ -45,7 +45,12 @@ async fn lighthouse(word: &'static str) -> u16 {
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            let _ = stream.write_all(word.as_bytes()).await;
+            // Hanging up on what was not read would be a reset, which may overtake the word.
+            tokio::spawn(async move {
+                let _ = stream.write_all(word.as_bytes()).await;
+                let _ = stream.shutdown().await;
+                let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+            });
         }
     });
     port
