@@ -60,6 +60,16 @@ fn request(method: &str, host: &str, path: &str, token: &str, body: Vec<u8>) -> 
         .doing("make that request")
 }
 
+/// A GET of a service's page, as a browser without credentials would ask for it.
+pub fn visit(running: &Running, host: &str, path: &str) -> Result<Answer> {
+    let asked = Request::get(path)
+        .header(header::HOST, host)
+        .header(header::USER_AGENT, concat!("haar/", env!("CARGO_PKG_VERSION")))
+        .body(Full::default())
+        .doing("make that request")?;
+    send(running, asked, CALL)
+}
+
 /// One call to the control interface.
 pub fn control(running: &Running, method: &str, what: &str, body: Option<Value>) -> Result<Value> {
     let body = body.map(|body| body.to_string()).unwrap_or_default();

@@ -9,6 +9,7 @@ pub mod iam;
 pub mod images;
 pub mod logs;
 pub mod reset;
+pub mod rollout;
 pub mod sql;
 pub mod status;
 pub mod up;

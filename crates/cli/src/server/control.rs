@@ -2,6 +2,8 @@
 //!
 //! It is for the user who started haar: every call carries the key from `run.json`, which only that user can read.
 
+mod counts;
+
 use std::{net::SocketAddr, sync::Arc};
 
 use aws_lc_rs::{constant_time, rand};
@@ -59,6 +61,7 @@ impl Site for Control {
             }
             let outcome = match (request.method().clone(), request.uri().path()) {
                 (Method::GET, "/_haar/status") => Ok(status(&parts, about).await),
+                (Method::GET, "/_haar/counters") => Ok(counts::counters(&parts.run)),
                 (Method::POST, "/_haar/credentials") => credentials(&parts, request).await,
                 (Method::POST, "/_haar/why") => explain(&parts, &about, request).await,
                 (Method::POST, "/_haar/publish") => publish(&parts, request).await,
@@ -83,6 +86,7 @@ async fn status(parts: &Parts, mut about: Value) -> Value {
     about["level"] = parts.instances.level().await.into();
     about["services"] = parts.services();
     about["databases"] = parts.databases();
+    about["usage"] = counts::usage(&parts.run);
     about
 }
 

@@ -6,12 +6,12 @@
 
 mod account;
 mod database;
-mod google;
+pub mod google;
 mod migration;
-mod screen;
-mod service;
-mod source;
-mod wanted;
+pub mod screen;
+pub mod service;
+pub mod source;
+pub mod wanted;
 
 use std::{path::PathBuf, process::ExitCode};
 
