@@ -10,8 +10,10 @@
 //! | `iam` | conditions, custom roles, explanations, the audit log |
 //! | `inside` | Google's libraries inside a container, with no option at all |
 //! | `languages` | Google's libraries in five languages: the same calls end the same |
+//! | `jobs` | jobs: run, retried, cancelled, interrupted |
 //! | `logs` | what services and clients write, and finding it |
 //! | `python` | Google's Python libraries, over gRPC and REST |
+//! | `rollout` | a new revision by steps, and back |
 //! | `run` | services: deployed, called, refused, killed |
 //! | `sql` | Cloud SQL: instances, databases, users, and their end |
 //! | `terraform` | Terraform with Google's own provider |
@@ -26,9 +28,11 @@ mod deploy;
 mod gcloud;
 mod iam;
 mod inside;
+mod jobs;
 mod languages;
 mod logs;
 mod python;
+mod rollout;
 mod run;
 mod sql;
 mod survival;

@@ -1,4 +1,13 @@
 //! Cloud Run: from an image to a URL, with gcloud and with Python's library.
+//!
+//! `access` has who may call, `traffic` revisions and shares, `yaml` manifests.
+
+#[path = "run/access.rs"]
+mod access;
+#[path = "run/traffic.rs"]
+mod traffic;
+#[path = "run/yaml.rs"]
+mod yaml;
 
 use std::{
     io::{Read, Write},
@@ -219,7 +228,7 @@ fn impossible_services_are_refused_before_anything_is_made() {
     };
     for (region, name, container, said) in [
         ("moon-east1", "tide", json!({ "image": HELLO }), "moon-east1"),
-        (REGION, "Tide", json!({ "image": HELLO }), "Tide"),
+        (REGION, "Tide", json!({ "image": HELLO }), "only lowercase, digits, and hyphens"),
         (REGION, "tide", json!({}), "image"),
         (REGION, "tide", json!({ "image": HELLO, "resources": { "limits": { "memory": "1Mi" } } }), "memory"),
         (
