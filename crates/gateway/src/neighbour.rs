@@ -4,11 +4,17 @@
 //! (sock_diag(7)); where that is not to be had, `/proc/net/tcp` says the same, slower. Asked once a connection, and
 //! only when a caller gives no credentials. When unsure, nobody is named: a connection whose other end is closed
 //! already has no socket, and the kernel would name root for it.
+//!
+//! A user's number is not enough where haar has no numbers to spare: workloads and build steps then run as haar's own
+//! user, in user namespaces of their own, and some of them on the machine's network. There, a connection belongs to
+//! somebody only if a process of haar's own user namespace holds it.
 
 use std::{
+    ffi::OsStr,
     fs, io,
     mem::MaybeUninit,
     net::{IpAddr, Ipv6Addr, SocketAddr},
+    path::Path,
 };
 
 use rustix::net::{
@@ -30,7 +36,18 @@ const ANSWER: usize = 72;
 
 /// The user of the program that connected from `peer` to `here`, if the kernel tells.
 pub(crate) fn user(peer: SocketAddr, here: SocketAddr) -> Option<u32> {
-    let (peer, here) = (canonical(peer), canonical(here));
+    let socket = socket(canonical(peer), canonical(here))?;
+    (!numbers_are_shared() || is_held_here(socket.inode)).then_some(socket.user)
+}
+
+/// A socket that a program has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Socket {
+    user: u32,
+    inode: u64,
+}
+
+fn socket(peer: SocketAddr, here: SocketAddr) -> Option<Socket> {
     by_netlink(peer, here).unwrap_or_else(|error| {
         tracing::debug!(%error, "SOCK_DIAG does not tell; looking into /proc/net");
         let table = if peer.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" };
@@ -38,11 +55,34 @@ pub(crate) fn user(peer: SocketAddr, here: SocketAddr) -> Option<u32> {
     })
 }
 
+/// Whether what haar runs may have haar's own user number: always, but for root with all numbers at hand.
+fn numbers_are_shared() -> bool {
+    let all = || {
+        let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+    };
+    !rustix::process::geteuid().is_root() || !all()
+}
+
+/// Whether a process of our own user namespace holds this socket, and none of another's.
+fn is_held_here(inode: u64) -> bool {
+    let wanted = format!("socket:[{inode}]");
+    let ours = fs::read_link("/proc/self/ns/user").ok();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut holders = processes.filter(|process| holds(process, OsStr::new(&wanted))).peekable();
+    holders.peek().is_some() && holders.all(|process| fs::read_link(process.join("ns/user")).ok() == ours)
+}
+
+fn holds(process: &Path, socket: &OsStr) -> bool {
+    let descriptors = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+    descriptors.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|target| target == socket)
+}
+
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-fn by_netlink(peer: SocketAddr, here: SocketAddr) -> io::Result<Option<u32>> {
+fn by_netlink(peer: SocketAddr, here: SocketAddr) -> io::Result<Option<Socket>> {
     let kind = (AddressFamily::NETLINK, SocketType::DGRAM, SocketFlags::CLOEXEC);
     let socket = socket_with(kind.0, kind.1, kind.2, Some(netlink::SOCK_DIAG))?;
     send(&socket, &question(peer, here), SendFlags::empty())?;
@@ -81,26 +121,26 @@ fn sixteen(address: IpAddr) -> [u8; 16] {
     }
 }
 
-/// The user in an answer, if it is about a socket that a program still has; nothing for an answer that tells nothing.
-fn read(answer: &[u8]) -> Option<Option<u32>> {
+/// The socket in an answer, if a program still has it; nothing for an answer that tells nothing.
+fn read(answer: &[u8]) -> Option<Option<Socket>> {
     let kind = u16::from_ne_bytes(answer.get(4..6)?.try_into().ok()?);
     let body = answer.get(HEADER..HEADER + ANSWER).filter(|_| kind == BY_FAMILY)?;
     let number = |at: usize| Some(u32::from_ne_bytes(body.get(at..at + 4)?.try_into().ok()?));
     let (user, inode) = (number(64)?, number(68)?);
-    Some((inode != 0).then_some(user))
+    Some((inode != 0).then_some(Socket { user, inode: inode.into() }))
 }
 
 /// Finds the peer's socket in `/proc/net/tcp` (proc_net_tcp(5)): its addresses are the second and third columns, in
 /// the machine's byte order, its user the eighth and its inode the tenth.
-fn by_table(table: &str, peer: SocketAddr, here: SocketAddr) -> Option<u32> {
+fn by_table(table: &str, peer: SocketAddr, here: SocketAddr) -> Option<Socket> {
     let (peer, here) = (shown(peer), shown(here));
     let line = table.lines().find(|line| {
         let mut columns = line.split_ascii_whitespace().skip(1);
         columns.next() == Some(&peer) && columns.next() == Some(&here)
     })?;
     let columns: Vec<&str> = line.split_ascii_whitespace().collect();
-    let (user, inode) = (columns.get(7)?.parse().ok()?, *columns.get(9)?);
-    (inode != "0").then_some(user)
+    let socket = Socket { user: columns.get(7)?.parse().ok()?, inode: columns.get(9)?.parse().ok()? };
+    (socket.inode != 0).then_some(socket)
 }
 
 fn shown(address: SocketAddr) -> String {
@@ -137,9 +177,50 @@ mod tests {
             let (peer, at) = (here.peer_addr().unwrap(), here.local_addr().unwrap());
             assert_eq!(user(peer, at), Some(ours), "{address}");
             let table = if peer.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" };
-            assert_eq!(by_table(&fs::read_to_string(table).unwrap(), peer, at), Some(ours), "{address}");
+            let listed = by_table(&fs::read_to_string(table).unwrap(), peer, at);
+            assert_eq!(listed.map(|socket| socket.user), Some(ours), "{address}");
+            assert_eq!(listed, socket(peer, at), "both tell the same");
             drop(there);
         }
+    }
+
+    /// A program of this user in a user namespace of its own, as a workload or a build step can be.
+    fn walled_in(script: &str) -> Option<std::process::Child> {
+        let child = std::process::Command::new("unshare")
+            .args(["--user", "/bin/bash", "-c", script])
+            .stdin(std::process::Stdio::piped())
+            .spawn();
+        let child = child.inspect_err(|error| eprintln!("SKIPPED: unshare: {error}")).ok()?;
+        Some(child)
+    }
+
+    #[test]
+    fn a_connection_from_behind_walls_is_not_held_here() {
+        let (there, here) = connection("127.0.0.1:0").unwrap();
+        let mine = socket(here.peer_addr().unwrap(), here.local_addr().unwrap()).unwrap();
+        assert!(is_held_here(mine.inode));
+        assert!(!is_held_here(u64::MAX), "nobody holds it");
+        drop(there);
+
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let Some(mut child) = walled_in(&format!("exec 3<>/dev/tcp/127.0.0.1/{port}; read line")) else { return };
+        listener.set_nonblocking(true).unwrap();
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let accepted = loop {
+            match listener.accept() {
+                Ok((accepted, _)) => break accepted,
+                Err(_) if child.try_wait().unwrap().is_some() => {
+                    return eprintln!("SKIPPED: this machine allows no user namespaces");
+                }
+                Err(error) => assert!(std::time::Instant::now() < until, "{error}"),
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        };
+        let theirs = socket(accepted.peer_addr().unwrap(), accepted.local_addr().unwrap()).unwrap();
+        assert!(!is_held_here(theirs.inode), "it has our number, and is not of ours");
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     #[test]
