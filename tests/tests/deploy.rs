@@ -167,6 +167,7 @@ fn an_app_that_cannot_serve_fails_its_deploy_and_the_one_before_stays() {
     };
     failing("import sys; print('no water in the harbour'); sys.exit(3)", "no water in the harbour");
     failing("import nothing_of_that_name", "ModuleNotFoundError");
+    failing("def (:\n    pass\n", "\"main.py\", line 1: SyntaxError: invalid syntax. The app fails once");
     failing(&plain("\"0.0.0.0\"", "9999"), "about to listen");
     failing(&plain("\"127.0.0.1\"", "int(os.environ[\"PORT\"])"), "about to listen");
     let account = format!("stranger@{PROJECT}.iam.gserviceaccount.com");

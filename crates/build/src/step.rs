@@ -77,11 +77,13 @@ impl Steps<'_> {
         }
     }
 
-    /// Runs a step whose end does not matter, only that it ends.
-    pub(crate) async fn try_run(&self, step: Step<'_>) -> Result<(), Failure> {
+    /// Runs a step whose end does not matter, only that it ends: gives its last lines if it failed.
+    pub(crate) async fn try_run(&self, step: Step<'_>) -> Result<Vec<String>, Failure> {
         let name = step.name;
-        match self.follow(step, &Tail::default()).await? {
-            Some(_) => Ok(()),
+        let tail = Tail::default();
+        match self.follow(step, &tail).await? {
+            Some(exit) if exit.how == Ending::Code(0) => Ok(Vec::new()),
+            Some(_) => Ok(tail.take()),
             None => Err(late(name)),
         }
     }

@@ -239,7 +239,11 @@ async fn app(
     if plan.collect_static {
         collect_static(job, dependencies, &workspace).await?;
     }
-    compile(job, "compile", WORKSPACE, vec![dependencies.directory.clone()], (&workspace, WORKSPACE)).await?;
+    let said =
+        compile(job, "compile", WORKSPACE, vec![dependencies.directory.clone()], (&workspace, WORKSPACE)).await?;
+    if let Some(mistake) = mistake(&said) {
+        job.teller.remark(&mistake);
+    }
     job.reclaim(&workspace).await?;
     let maker = job.maker.clone();
     blocking(move || Ok(maker.keep(folder, &key, USER)?)).await
@@ -262,14 +266,22 @@ async fn collect_static(job: &Job<'_>, dependencies: &MadeLayer, workspace: &Pat
     })
 }
 
-/// Compiles what can be compiled; what cannot is shown, and may be nothing that is ever imported.
+/// The last mistake that Python told of while it compiled, as a sentence.
+fn mistake(said: &[String]) -> Option<String> {
+    let at = said.iter().rposition(|line| line.trim_start().starts_with("File \""))?;
+    let place = said[at].trim_start().trim_start_matches("File ").replace(&format!("{WORKSPACE}/"), "");
+    let what = said[at..].iter().find(|line| line.contains("Error: "))?.trim();
+    Some(format!("{place}: {what}. The app fails once it imports this."))
+}
+
+/// Compiles what can be compiled; gives what was said of the rest, which may be nothing that is ever imported.
 async fn compile(
     job: &Job<'_>,
     name: &str,
     what: &str,
     layers: Vec<PathBuf>,
     (source, target): (&Path, &str),
-) -> Result<(), Failure> {
+) -> Result<Vec<String>, Failure> {
     let argv = ["/layers/python/venv/bin/python3", "-I", "-m", "compileall", "-q", "-f", "-j", "0"];
     let mut argv = words(&argv);
     argv.extend(words(&["--invalidation-mode", "unchecked-hash", what]));
