@@ -12,8 +12,8 @@ use sandbox::{Level, Sandbox};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tokio::{
-    sync::Semaphore,
-    time::{Duration, Instant},
+    sync::{Semaphore, SemaphorePermit},
+    time::{Duration, Instant, timeout_at},
 };
 
 use crate::{
@@ -139,12 +139,16 @@ impl Builds {
     ) -> Result<Built, Failure> {
         let started = Instant::now();
         allowed(sandbox)?;
-        let _turn = self.turns.acquire().await.map_err(|_| Failure::new("haar is stopping"))?;
+        let _turn = self.turn(&listener).await?;
+        let deadline = Instant::now() + TIME;
         let maker = self.maker.clone();
-        let received = blocking(move || receive(&*maker, &mut packed)).await?;
+        // A client that sends nothing more would keep its turn.
+        let receiving = blocking(move || receive(&*maker, &mut packed));
+        let received = timeout_at(deadline, receiving)
+            .await
+            .map_err(|_| Failure::new("the folder did not arrive within ten minutes"))??;
         let Received { settings, around, folder, digest, base } = received;
         let teller = Teller::new(Arc::new(listener) as Listener, around.secrets.clone());
-        let deadline = Instant::now() + TIME;
         let lent = Lent { sandbox: sandbox.clone(), directories: Mutex::default() };
         let (maker, files) = (self.maker.clone(), &self.files);
         let job = Job { maker, base, teller, files, sandbox, around, deadline, lent };
@@ -152,6 +156,15 @@ impl Builds {
         let made = python::build(&job, &plan, folder, &digest).await?;
         let elapsed = || started.elapsed();
         job.publish(order, &plan, made, elapsed).await
+    }
+
+    /// Waits until no more builds go on than may, and says so if that is not at once.
+    async fn turn(&self, listener: &impl Fn(Event)) -> Result<SemaphorePermit<'_>, Failure> {
+        if let Ok(turn) = self.turns.try_acquire() {
+            return Ok(turn);
+        }
+        listener(Event::Line { step: "build".into(), text: "other builds go first".into() });
+        self.turns.acquire().await.map_err(|_| Failure::new("haar is stopping"))
     }
 }
 

@@ -120,7 +120,8 @@ pub fn upload(
         let mut body = response.into_body();
         let mut rest = BytesMut::new();
         while let Some(frame) = body.frame().await {
-            let frame = frame.doing("read what haar answers")?;
+            // Whoever calls sees from what it was told that this was no proper end.
+            let Ok(frame) = frame else { break };
             rest.extend_from_slice(&frame.into_data().unwrap_or_default());
             while let Some(end) = rest.iter().position(|byte| *byte == b'\n').filter(|_| !is_refusal) {
                 told(&rest[..end]);

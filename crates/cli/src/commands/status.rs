@@ -64,7 +64,7 @@ fn services(status: &Value) -> String {
         };
         let _ = writeln!(shown, "  {:width$}  {instances}  {}", text("name"), text("url"));
         if let Some(why) = service["failure"].as_str() {
-            let _ = writeln!(shown, "  {:width$}  failed: {}", "", why.trim_end().replace('\n', "\n    "));
+            let _ = writeln!(shown, "  {:width$}  failed: {}", "", why.lines().next().unwrap_or_default());
         }
     }
     shown
