@@ -17,10 +17,11 @@ use kernel::{BoxFuture, Caller, Error, Method, Mount, Resource, Result, grant, p
 use crate::{
     SERVICE,
     engine::{Change, Query, Secrets},
-    names,
+    names::{self, SecretPath},
 };
 
 mod convert;
+mod locations;
 
 /// The methods that Secret Manager serves.
 pub fn methods(secrets: Arc<Secrets>) -> Vec<Method> {
@@ -87,6 +88,16 @@ pub fn methods(secrets: Arc<Secrets>) -> Vec<Method> {
             const { &[grant("secretmanager.secrets.setIamPolicy", "{resource}")] },
             set_policy,
         )
+        .unary(
+            locations::LIST_LOCATIONS,
+            const { &[grant("secretmanager.locations.list", "{name}")] },
+            locations::list,
+        )
+        .unary(
+            locations::GET_LOCATION,
+            const { &[grant("secretmanager.locations.get", "{name}")] },
+            locations::get,
+        )
         // Whoever asks what they may do may ask.
         .unary(rpc::TEST_IAM_PERMISSIONS, &[], test_permissions)
         .done()
@@ -97,10 +108,14 @@ async fn list_secrets(
     _: Caller,
     request: proto::ListSecretsRequest,
 ) -> Result<proto::ListSecretsResponse> {
-    let project = secrets.project(names::project(&request.parent)?).await?;
+    let place = names::place(&request.parent)?;
+    let project = secrets.project(place.project).await?;
     let proto::ListSecretsRequest { parent, page_size, page_token, filter } = &request;
-    let page =
-        secrets.list_secrets(&project, &Query { parent, page_size: *page_size, page_token, filter })?;
+    let page = secrets.list_secrets(
+        &project,
+        place,
+        &Query { parent, page_size: *page_size, page_token, filter },
+    )?;
     Ok(proto::ListSecretsResponse {
         secrets: page.items.iter().map(convert::secret).collect(),
         next_page_token: page.next_page_token,
@@ -113,13 +128,14 @@ async fn create_secret(
     _: Caller,
     request: proto::CreateSecretRequest,
 ) -> Result<proto::Secret> {
-    let project = names::project(&request.parent)?;
+    let place = names::place(&request.parent)?;
     names::check_secret_id(&request.secret_id)?;
     let Some(secret) = &request.secret else { return Err(missing("secret", "Secret must be provided.")) };
     let mut settings = convert::settings(secret, secrets.now())?;
-    settings.replicas = convert::replicas(secret)?;
-    let project = secrets.project(project).await?;
-    let created = secrets.create(&project, &request.secret_id, settings).await?;
+    settings.replicas = convert::replicas(secret, place.location)?;
+    let project = secrets.project(place.project).await?;
+    let path = SecretPath { place, secret: &request.secret_id };
+    let created = secrets.create(&project, &path, settings).await?;
     Ok(convert::secret(&created))
 }
 
@@ -258,7 +274,7 @@ impl ports::Secrets for Secrets {
     ) -> BoxFuture<'a, Result<ports::SecretPayload>> {
         Box::pin(async move {
             let path = names::version(name)?;
-            let project = self.project(path.secret.project).await?;
+            let project = self.project(path.secret.place.project).await?;
             let relative = name.splitn(3, '/').nth(2).unwrap_or_default();
             let resource = Resource::new(SERVICE, format!("projects/{}/{relative}", project.id));
             caller.require("secretmanager.versions.access", &resource)?;
@@ -272,7 +288,7 @@ impl ports::Secrets for Secrets {
 /// The secret that a policy is about, which must exist.
 async fn secret_resource(secrets: &Secrets, name: &str) -> Result<Resource> {
     let found = secrets.secret(&names::secret(name)?).await?;
-    Ok(Resource::new(SERVICE, format!("projects/{}/secrets/{}", found.record.project, found.id())))
+    Ok(Resource::new(SERVICE, found.record.name_of(found.id())))
 }
 
 fn missing(field: &str, text: &str) -> Error {

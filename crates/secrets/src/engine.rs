@@ -135,8 +135,8 @@ impl Secrets {
 
     /// The name of a secret as Google shows it, and as it is stored.
     async fn name(&self, path: &SecretPath<'_>) -> Result<String> {
-        let project = self.project(path.project).await?;
-        Ok(format!("projects/{}/secrets/{}", project.number, path.secret))
+        let project = self.project(path.place.project).await?;
+        Ok([&*path.place.secrets(project.number), path.secret].concat())
     }
 
     /// The secret with this name, if its time has not come.

@@ -1,18 +1,27 @@
-//! The names a caller may give: `projects/P/secrets/S[/versions/V]`, with P an id or a number.
+//! The names a caller may give: `projects/P/secrets/S[/versions/V]`, with P an id or a number, and of regional secrets
+//! `projects/P/locations/L/secrets/S[/versions/V]`.
 //!
-//! Only syntax is decided here; whether anything exists is asked later. Regional names
-//! (`projects/P/locations/L/secrets/S`) are recognised so that they can be declined by what they are.
+//! Only syntax is decided here; whether anything exists is asked later.
 
 use kernel::{Error, Result, names};
 
 /// The longest id a secret may have, in characters.
 const MAX_SECRET_ID: usize = 255;
 
+/// Where secrets are, as a caller names it: in a project, or in a region of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place<'n> {
+    /// The project's id or number.
+    pub(crate) project: &'n str,
+    /// The region, of regional secrets.
+    pub(crate) location: Option<&'n str>,
+}
+
 /// A secret as a caller names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SecretPath<'n> {
-    /// The project's id or number.
-    pub(crate) project: &'n str,
+    /// Where it is.
+    pub(crate) place: Place<'n>,
     /// The secret's id.
     pub(crate) secret: &'n str,
 }
@@ -37,35 +46,39 @@ pub(crate) enum Pick<'n> {
     Alias(&'n str),
 }
 
-/// Reads the project out of `projects/P`.
-pub(crate) fn project(name: &str) -> Result<&str> {
-    decline_regional(name)?;
-    match names::parse(name, ["projects"]) {
-        Some([project]) => Ok(project),
-        None => Err(malformed(name)),
+impl Place<'_> {
+    /// The beginning of the names of secrets there, with the project by this name: `projects/P/secrets/`.
+    pub(crate) fn secrets(&self, project: impl std::fmt::Display) -> String {
+        match self.location {
+            Some(location) => format!("projects/{project}/locations/{location}/secrets/"),
+            None => format!("projects/{project}/secrets/"),
+        }
+    }
+}
+
+/// Reads `projects/P` or `projects/P/locations/L`.
+pub(crate) fn place(name: &str) -> Result<Place<'_>> {
+    if let Some([project]) = names::parse(name, ["projects"]) {
+        return Ok(Place { project, location: None });
+    }
+    match names::parse(name, ["projects", "locations"]) {
+        Some([project, location]) if is_location(location) => Ok(Place { project, location: Some(location) }),
+        _ => Err(malformed(name)),
     }
 }
 
 /// Reads `projects/P/secrets/S`.
 pub(crate) fn secret(name: &str) -> Result<SecretPath<'_>> {
-    decline_regional(name)?;
-    match names::parse(name, ["projects", "secrets"]) {
-        Some([project, secret]) if is_secret_id(secret) => Ok(SecretPath { project, secret }),
-        _ => Err(malformed(name)),
-    }
+    let parts = name.rsplit_once("/secrets/").filter(|(_, secret)| is_secret_id(secret));
+    let Some((above, secret)) = parts else { return Err(malformed(name)) };
+    Ok(SecretPath { place: place(above).map_err(|_| malformed(name))?, secret })
 }
 
 /// Reads `projects/P/secrets/S/versions/V`.
 pub(crate) fn version(name: &str) -> Result<VersionPath<'_>> {
-    decline_regional(name)?;
-    let parts = names::parse(name, ["projects", "secrets", "versions"]);
-    let Some([project, secret, version]) = parts else { return Err(malformed(name)) };
-    match pick(version) {
-        Some(version) if is_secret_id(secret) => {
-            Ok(VersionPath { secret: SecretPath { project, secret }, version })
-        }
-        _ => Err(malformed(name)),
-    }
+    let parts = name.rsplit_once("/versions/").and_then(|(above, version)| Some((above, pick(version)?)));
+    let Some((above, version)) = parts else { return Err(malformed(name)) };
+    Ok(VersionPath { secret: secret(above).map_err(|_| malformed(name))?, version })
 }
 
 /// Checks the id of a secret that is to be created.
@@ -87,6 +100,20 @@ pub(crate) fn is_alias(text: &str) -> bool {
         && text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text.bytes().all(is_word_byte)
         && !matches!(text, "latest" | "NEW")
+}
+
+/// Whether text can be a region, such as `europe-west1`.
+pub(crate) fn is_location(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+/// The location in the name of a key, `projects/P/locations/L/keyRings/R/cryptoKeys/K`. `None` for what is no such name.
+pub(crate) fn key_location(name: &str) -> Option<&str> {
+    let parts = names::parse(name, ["projects", "locations", "keyRings", "cryptoKeys"])?;
+    let is_id = |id: &&str| id.len() <= 63 && id.bytes().all(is_word_byte);
+    (is_location(parts[1]) && parts[2..].iter().all(is_id)).then_some(parts[1])
 }
 
 fn pick(version: &str) -> Option<Pick<'_>> {
@@ -113,14 +140,6 @@ fn is_word_byte(byte: u8) -> bool {
 
 fn malformed(name: &str) -> Error {
     Error::invalid(format!("Resource ID [{name}] is not in a valid format."))
-}
-
-fn decline_regional(name: &str) -> Result<()> {
-    let mut segments = name.split('/');
-    if segments.next() == Some("projects") && segments.nth(1) == Some("locations") {
-        return Err(Error::unimplemented("Regional secrets are not served; use projects/*/secrets/*."));
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -153,30 +172,54 @@ mod tests {
     }
 
     #[test]
-    fn regional_names_are_declined_by_what_they_are() {
-        let error = secret("projects/p/locations/europe-west1/secrets/s").unwrap_err();
-        assert_eq!(error.code(), Code::Unimplemented);
-        assert_eq!(project("projects/p/locations/europe-west1").unwrap_err().code(), Code::Unimplemented);
+    fn regional_names_say_where() {
+        let path = version("projects/p/locations/europe-west1/secrets/s/versions/2").unwrap();
+        assert_eq!(path.secret.place, Place { project: "p", location: Some("europe-west1") });
+        assert_eq!(path.secret.place.secrets(7), "projects/7/locations/europe-west1/secrets/");
+        assert_eq!(place("projects/p/locations/europe-west1").unwrap().location, Some("europe-west1"));
+        for bad in [
+            "projects/p/locations/",
+            "projects/p/locations/EU",
+            "projects/p/regions/eu",
+            "projects/p/locations/a/b",
+        ] {
+            assert!(place(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn keys_have_a_location() {
+        assert_eq!(key_location("projects/p/locations/global/keyRings/r/cryptoKeys/k"), Some("global"));
+        for bad in [
+            "",
+            "k",
+            "projects/p/locations/global/keyRings/r/cryptoKeys/",
+            "projects/p/locations/global/keyRings/r/cryptoKeys/k/cryptoKeyVersions/1",
+            "projects/p/locations/global/keyRings/a b/cryptoKeys/k",
+        ] {
+            assert_eq!(key_location(bad), None, "{bad}");
+        }
     }
 
     proptest! {
         #[test]
         fn names_never_panic_and_say_what_they_read(text in "\\PC{0,60}") {
             if let Ok(path) = secret(&text) {
-                prop_assert_eq!(format!("projects/{}/secrets/{}", path.project, path.secret), text.clone());
+                prop_assert_eq!([&*path.place.secrets(path.place.project), path.secret].concat(), text.clone());
             }
             if let Ok(VersionPath { secret, version: Pick::Number(number) }) = version(&text) {
-                let again = format!("projects/{}/secrets/{}/versions/{number}", secret.project, secret.secret);
+                let above = secret.place.secrets(secret.place.project);
+                let again = format!("{above}{}/versions/{number}", secret.secret);
                 prop_assert_eq!(again, text.clone());
             }
-            let _ = project(&text);
+            let _ = (place(&text), key_location(&text));
         }
 
         #[test]
         fn every_valid_name_is_read(project in "[a-z]{6,9}|[0-9]{12}", id in "[A-Za-z0-9_-]{1,255}", n in 1u64..) {
             let name = format!("projects/{project}/secrets/{id}/versions/{n}");
             let path = version(&name).unwrap();
-            prop_assert_eq!((path.secret.project, path.secret.secret), (&*project, &*id));
+            prop_assert_eq!((path.secret.place.project, path.secret.secret), (&*project, &*id));
             prop_assert_eq!(path.version, Pick::Number(n));
         }
     }

@@ -6,7 +6,7 @@
 //!
 //! | key | value |
 //! | --- | --- |
-//! | `secrets/named/projects/NUMBER/secrets/SECRET` | [`SecretRecord`] |
+//! | `secrets/named/projects/NUMBER/secrets/SECRET` | [`SecretRecord`]; a regional one's name has its region |
 //! | `secrets/versions/UID/NUMBER` | [`VersionRecord`], with the ciphertext if that is small |
 //! | `secrets/payloads/UID/NUMBER` | the ciphertext of a larger payload |
 //! | `secrets/gone/UID` | [`GoneRecord`]: a deleted secret whose versions are still to be erased |
@@ -17,6 +17,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use kernel::{mirror::Record, store::Key, time::Micros};
+
+use crate::names::Place;
 
 /// Where secrets lie, by name.
 pub(crate) const NAMED: &str = "secrets/named/";
@@ -79,6 +81,9 @@ pub(crate) struct SecretRecord {
     /// The id of its project.
     #[prost(string, tag = "6")]
     pub(crate) project: String,
+    /// The region it is in, of a regional one.
+    #[prost(string, optional, tag = "7")]
+    pub(crate) location: Option<String>,
 }
 
 impl Record for SecretRecord {
@@ -115,6 +120,9 @@ pub(crate) struct Settings {
     /// What the secret is, as a number of `Secret.SecretType`.
     #[prost(int32, tag = "9")]
     pub(crate) kind: i32,
+    /// The names of the customer's keys: one for each replica, or one for a secret that has none; empty for Google's.
+    #[prost(string, repeated, tag = "10")]
+    pub(crate) keys: Vec<String>,
 }
 
 /// When to rotate.
@@ -159,6 +167,9 @@ pub(crate) struct VersionRecord {
     /// The payload, encrypted, where it is small; else it lies under [`payload_key`].
     #[prost(bytes = "bytes", tag = "9")]
     pub(crate) ciphertext: Bytes,
+    /// The customer's keys that the secret named when it was added.
+    #[prost(string, repeated, tag = "10")]
+    pub(crate) keys: Vec<String>,
 }
 
 impl Record for VersionRecord {
@@ -220,6 +231,12 @@ impl Rotation {
 }
 
 impl SecretRecord {
+    /// The name of a secret of this id where this one is, with the project's id: how policies know it.
+    pub(crate) fn name_of(&self, id: &str) -> String {
+        let place = Place { project: &self.project, location: self.location.as_deref() };
+        [&*place.secrets(&self.project), id].concat()
+    }
+
     /// The etag, with its quotes. Not the one that the record has from its revision, which a new version changes.
     pub(crate) fn secret_etag(&self) -> String {
         kernel::etag::quoted(self.stamp)

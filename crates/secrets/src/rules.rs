@@ -48,6 +48,10 @@ pub(crate) enum Field {
     RotationPeriod,
     /// `version_destroy_ttl`.
     DestroyDelay,
+    /// `replication`, of which keys can change.
+    Replication,
+    /// `customer_managed_encryption`, of a regional secret.
+    Key,
 }
 
 impl Field {
@@ -80,6 +84,7 @@ impl Field {
                 to.rotation = to.rotation.unwrap_or_default().with_period(period);
             }
             Field::DestroyDelay => to.destroy_delay = from.destroy_delay,
+            Field::Replication | Field::Key => to.keys.clone_from(&from.keys),
         }
     }
 }
@@ -97,6 +102,8 @@ pub(crate) fn check(settings: &Settings, set: &[Field], now: Micros) -> Result<(
         }
         Field::Expiration => expiration(settings, now),
         Field::DestroyDelay => destroy_delay(settings),
+        // Which keys there may be depends on where the secret is.
+        Field::Replication | Field::Key => Ok(()),
     })?;
     if set.contains(&Field::Topics) { topics(settings) } else { Ok(()) }
 }
@@ -116,6 +123,39 @@ pub(crate) fn check_replicas(replicas: &[String]) -> Result<()> {
         return Err(Error::bad_field(field, "Replica locations must be distinct, and at most 100."));
     }
     Ok(())
+}
+
+/// Checks the names of the customer's keys: all replicas have one or none has, and each is where what it encrypts is.
+pub(crate) fn check_keys(settings: &Settings, location: Option<&str>) -> Result<()> {
+    let wrong = |text: String| Err(Error::bad_field("secret.customer_managed_encryption.kms_key_name", text));
+    if settings.keys.is_empty() {
+        return Ok(());
+    }
+    let replicas: Vec<&str> = match (location, &*settings.replicas) {
+        (Some(location), _) => vec![location],
+        (None, []) => vec!["global"],
+        (None, replicas) => replicas.iter().map(|replica| &**replica).collect(),
+    };
+    for (key, place) in settings.keys.iter().zip(&replicas) {
+        match names::key_location(key) {
+            Some(of_key) if of_key == *place => {}
+            Some(of_key) => {
+                return wrong(format!("The key [{key}] is in [{of_key}]; it must be in [{place}]."));
+            }
+            None if key.is_empty() => {
+                return wrong("Either all replicas have a customer-managed key, or none has.".to_owned());
+            }
+            None => {
+                return wrong(format!(
+                    "The key [{key}] is not of the form projects/*/locations/*/keyRings/*/cryptoKeys/*."
+                ));
+            }
+        }
+    }
+    match settings.keys.len() == replicas.len() {
+        true => Ok(()),
+        false => wrong("Each replica has one customer-managed key.".to_owned()),
+    }
 }
 
 /// Checks a payload, and the checksum that came with it.

@@ -5,10 +5,12 @@
 //! - `secrets`: creating, changing, listing and deleting secrets
 //! - `versions`: adding, reading and destroying versions
 //! - `time`: what expires, and what is swept out
+//! - `regional`: secrets in a region, customer-managed keys
 //! - `safety`: what is on the disk, what survives, what is refused
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod regional;
 mod safety;
 mod secrets;
 mod time;

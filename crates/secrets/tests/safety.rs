@@ -119,20 +119,6 @@ async fn every_method_asks_for_its_own_permission_on_the_right_resource() {
 }
 
 #[tokio::test]
-async fn regional_secrets_are_declined_not_mistaken() {
-    let world = World::new().await;
-    let parent = "projects/haar-test/locations/europe-west1".to_owned();
-    let create = proto::CreateSecretRequest {
-        parent: parent.clone(),
-        secret_id: "s".into(),
-        secret: Some(automatic()),
-    };
-    assert_eq!(refusal(world.call(rpc::CREATE_SECRET, create).await).0, Code::Unimplemented);
-    let get = proto::GetSecretRequest { name: format!("{parent}/secrets/s") };
-    assert_eq!(refusal(world.call(rpc::GET_SECRET, get).await).0, Code::Unimplemented);
-}
-
-#[tokio::test]
 async fn a_request_that_is_no_message_is_refused() {
     let world = World::new().await;
     let method = world.method("SecretManagerService.AccessSecretVersion");

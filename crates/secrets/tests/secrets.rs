@@ -68,8 +68,8 @@ async fn what_google_refuses_to_create_is_refused() {
         (
             "new",
             proto::Secret { customer_managed_encryption: Some(key), ..automatic() },
-            Code::Unimplemented,
-            "not served",
+            Code::InvalidArgument,
+            "for regional secrets",
         ),
         (
             "new",

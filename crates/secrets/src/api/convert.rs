@@ -1,7 +1,8 @@
 //! Between Google's messages and what the engine knows.
 
 use apis::google::cloud::secretmanager::v1::{
-    self as proto, Replication, ReplicationStatus, Rotation, Secret, SecretVersion, Topic,
+    self as proto, CustomerManagedEncryption, CustomerManagedEncryptionStatus, Replication,
+    ReplicationStatus, Rotation, Secret, SecretVersion, Topic,
     replication::{self, user_managed::Replica},
     replication_status::{self, user_managed_status::ReplicaStatus},
     secret::Expiration,
@@ -29,7 +30,8 @@ pub(super) fn settings(secret: &Secret, now: Micros) -> Result<Settings> {
         annotations: secret.annotations.clone(),
         aliases: secret.version_aliases.iter().map(alias).collect::<Result<_>>()?,
         topics: secret.topics.iter().map(|topic| topic.name.clone()).collect(),
-        replicas: Vec::new(),
+        replicas: locations(user_managed(secret).unwrap_or_default()),
+        keys: keys(secret),
         expires: secret.expiration.as_ref().map(|expiration| expires(expiration, now)).transpose()?,
         rotation: secret.rotation.as_ref().map(rotation).transpose()?,
         destroy_delay: secret
@@ -41,21 +43,53 @@ pub(super) fn settings(secret: &Secret, now: Micros) -> Result<Settings> {
     })
 }
 
-/// Where a new secret's data is to be kept; empty for wherever Google likes.
-pub(super) fn replicas(secret: &Secret) -> Result<Vec<String>> {
+/// Where a new secret's data is to be kept; empty for wherever Google likes, and for one that is in a region.
+pub(super) fn replicas(secret: &Secret, location: Option<&str>) -> Result<Vec<String>> {
     let chosen = secret.replication.as_ref().and_then(|replication| replication.replication.as_ref());
-    match chosen {
-        None => Err(Error::bad_field("secret.replication", "Secret.replication must be provided.")),
-        Some(replication::Replication::Automatic(_)) => Ok(Vec::new()),
-        Some(replication::Replication::UserManaged(managed)) if managed.replicas.is_empty() => {
-            Err(Error::bad_field(
+    match (chosen, location) {
+        (None, Some(_)) => Ok(Vec::new()),
+        (Some(_), Some(_)) => Err(Error::bad_field(
+            "secret.replication",
+            "Secret.replication cannot be set for regional secrets.",
+        )),
+        (None, None) => Err(Error::bad_field("secret.replication", "Secret.replication must be provided.")),
+        (Some(_), None) => match user_managed(secret) {
+            Some([]) => Err(Error::bad_field(
                 "secret.replication.user_managed.replicas",
                 "Secret.replication.user_managed.replicas must be provided.",
-            ))
+            )),
+            replicas => Ok(locations(replicas.unwrap_or_default())),
+        },
+    }
+}
+
+fn user_managed(secret: &Secret) -> Option<&[Replica]> {
+    match secret.replication.as_ref()?.replication.as_ref()? {
+        replication::Replication::UserManaged(managed) => Some(&managed.replicas),
+        replication::Replication::Automatic(_) => None,
+    }
+}
+
+fn locations(replicas: &[Replica]) -> Vec<String> {
+    replicas.iter().map(|replica| replica.location.clone()).collect()
+}
+
+/// The names of the customer's keys: one for each replica, or one for all; none where none is named.
+fn keys(secret: &Secret) -> Vec<String> {
+    let name = |key: Option<&CustomerManagedEncryption>| key.map(|key| key.kms_key_name.clone());
+    let chosen = secret.replication.as_ref().and_then(|replication| replication.replication.as_ref());
+    let keys: Vec<Option<String>> = match chosen {
+        Some(replication::Replication::Automatic(automatic)) => {
+            vec![name(automatic.customer_managed_encryption.as_ref())]
         }
         Some(replication::Replication::UserManaged(managed)) => {
-            Ok(managed.replicas.iter().map(|replica| replica.location.clone()).collect())
+            managed.replicas.iter().map(|one| name(one.customer_managed_encryption.as_ref())).collect()
         }
+        None => vec![name(secret.customer_managed_encryption.as_ref())],
+    };
+    match keys.iter().any(Option::is_some) {
+        true => keys.into_iter().map(Option::unwrap_or_default).collect(),
+        false => Vec::new(),
     }
 }
 
@@ -83,10 +117,9 @@ fn field(path: &str) -> Result<Field> {
         "rotation.next_rotation_time" => Field::NextRotation,
         "rotation.rotation_period" => Field::RotationPeriod,
         "version_destroy_ttl" => Field::DestroyDelay,
-        fixed
-            if ["name", "replication", "create_time", "etag", "tags", "secret_type"]
-                .contains(&first_of(fixed)) =>
-        {
+        "customer_managed_encryption" | "customer_managed_encryption.kms_key_name" => Field::Key,
+        replication if first_of(replication) == "replication" => Field::Replication,
+        fixed if ["name", "create_time", "etag", "tags", "secret_type"].contains(&first_of(fixed)) => {
             return Err(Error::bad_field("update_mask", format!("Field [{fixed}] cannot be updated.")));
         }
         unknown => {
@@ -103,25 +136,14 @@ fn first_of(path: &str) -> &str {
 
 fn decline_what_is_not_served(secret: &Secret) -> Result<()> {
     let decline = |what| Err(Error::unimplemented(format!("{what} not served for secrets.")));
-    if secret.customer_managed_encryption.is_some() || names_a_key(secret.replication.as_ref()) {
-        return decline("Customer-managed encryption keys are");
+    if secret.customer_managed_encryption.is_some() && secret.replication.is_some() {
+        let text = "Field [secret.customer_managed_encryption] is for regional secrets; name keys in the replication.";
+        return Err(Error::bad_field("secret.customer_managed_encryption", text));
     }
     if !secret.tags.is_empty() {
         return decline("Tags are");
     }
     Ok(())
-}
-
-fn names_a_key(replication: Option<&Replication>) -> bool {
-    match replication.and_then(|replication| replication.replication.as_ref()) {
-        Some(replication::Replication::Automatic(automatic)) => {
-            automatic.customer_managed_encryption.is_some()
-        }
-        Some(replication::Replication::UserManaged(managed)) => {
-            managed.replicas.iter().any(|replica| replica.customer_managed_encryption.is_some())
-        }
-        None => false,
-    }
 }
 
 fn alias((alias, number): (&String, &i64)) -> Result<(String, u64)> {
@@ -165,7 +187,12 @@ pub(super) fn secret(found: &FoundSecret) -> Secret {
     let settings = &found.record.settings;
     Secret {
         name: found.name.clone(),
-        replication: Some(Replication { replication: Some(replication_of(settings)) }),
+        replication: found
+            .record
+            .location
+            .is_none()
+            .then(|| Replication { replication: Some(replication_of(settings)) }),
+        customer_managed_encryption: found.record.location.as_ref().and(key(settings, 0)),
         create_time: Some(Micros(found.record.create_time).into()),
         labels: settings.labels.clone(),
         topics: settings.topics.iter().map(|name| Topic { name: name.clone() }).collect(),
@@ -188,6 +215,7 @@ pub(super) fn secret(found: &FoundSecret) -> Secret {
 pub(super) fn version(found: &FoundVersion, now: Micros) -> SecretVersion {
     let record = &found.record;
     let state = record.state_at(now);
+    let is_global = found.secret.record.location.is_none();
     let destroyed = record.destroyed.or(record.destroy_at).filter(|_| state == State::Destroyed);
     let scheduled = record.destroy_at.filter(|_| state != State::Destroyed);
     SecretVersion {
@@ -195,37 +223,55 @@ pub(super) fn version(found: &FoundVersion, now: Micros) -> SecretVersion {
         create_time: Some(Micros(record.create_time).into()),
         destroy_time: destroyed.map(|at| Micros(at).into()),
         state: show_state(state).into(),
-        replication_status: Some(ReplicationStatus {
-            replication_status: Some(status_of(&found.secret.record)),
+        replication_status: is_global.then(|| ReplicationStatus {
+            replication_status: Some(status_of(&found.secret.record, &record.keys)),
         }),
         etag: record.etag(),
         client_specified_payload_checksum: record.checksum_given,
         scheduled_destroy_time: scheduled.map(|at| Micros(at).into()),
-        customer_managed_encryption: None,
+        customer_managed_encryption: if is_global { None } else { key_version(&record.keys, 0) },
     }
+}
+
+/// The customer's key of a replica.
+fn key(settings: &Settings, place: usize) -> Option<CustomerManagedEncryption> {
+    let kms_key_name = settings.keys.get(place)?.clone();
+    Some(CustomerManagedEncryption { kms_key_name })
+}
+
+/// The version of a customer's key. There is no Cloud KMS here, so it is always the first.
+fn key_version(keys: &[String], place: usize) -> Option<CustomerManagedEncryptionStatus> {
+    let kms_key_version_name = format!("{}/cryptoKeyVersions/1", keys.get(place)?);
+    Some(CustomerManagedEncryptionStatus { kms_key_version_name })
 }
 
 fn replication_of(settings: &Settings) -> replication::Replication {
     if settings.replicas.is_empty() {
-        return replication::Replication::Automatic(replication::Automatic::default());
+        return replication::Replication::Automatic(replication::Automatic {
+            customer_managed_encryption: key(settings, 0),
+        });
     }
-    let replica =
-        |location: &String| Replica { location: location.clone(), customer_managed_encryption: None };
-    let replicas = settings.replicas.iter().map(replica).collect();
+    let replica = |(place, location): (usize, &String)| Replica {
+        location: location.clone(),
+        customer_managed_encryption: key(settings, place),
+    };
+    let replicas = settings.replicas.iter().enumerate().map(replica).collect();
     replication::Replication::UserManaged(replication::UserManaged { replicas })
 }
 
-fn status_of(secret: &SecretRecord) -> replication_status::ReplicationStatus {
+fn status_of(secret: &SecretRecord, keys: &[String]) -> replication_status::ReplicationStatus {
     let replicas = &secret.settings.replicas;
     if replicas.is_empty() {
-        return replication_status::ReplicationStatus::Automatic(
-            replication_status::AutomaticStatus::default(),
-        );
+        return replication_status::ReplicationStatus::Automatic(replication_status::AutomaticStatus {
+            customer_managed_encryption: key_version(keys, 0),
+        });
     }
-    let status =
-        |location: &String| ReplicaStatus { location: location.clone(), customer_managed_encryption: None };
+    let status = |(place, location): (usize, &String)| ReplicaStatus {
+        location: location.clone(),
+        customer_managed_encryption: key_version(keys, place),
+    };
     replication_status::ReplicationStatus::UserManaged(replication_status::UserManagedStatus {
-        replicas: replicas.iter().map(status).collect(),
+        replicas: replicas.iter().enumerate().map(status).collect(),
     })
 }
 

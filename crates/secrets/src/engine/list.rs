@@ -10,7 +10,7 @@ use kernel::{
 
 use super::{FoundSecret, FoundVersion, Secrets};
 use crate::{
-    names::SecretPath,
+    names::{Place, SecretPath},
     record::{self, Settings, State},
 };
 
@@ -40,12 +40,17 @@ pub(crate) struct Query<'q> {
 }
 
 impl Secrets {
-    /// The secrets of a project, newest first.
+    /// The secrets of a project, or of a region of it, newest first.
     ///
     /// # Errors
     /// `INVALID_ARGUMENT` for a page or a filter that is not valid.
-    pub(crate) fn list_secrets(&self, project: &Project, query: &Query<'_>) -> Result<Listed<FoundSecret>> {
-        let prefix = format!("projects/{}/secrets/", project.number);
+    pub(crate) fn list_secrets(
+        &self,
+        project: &Project,
+        place: Place<'_>,
+        query: &Query<'_>,
+    ) -> Result<Listed<FoundSecret>> {
+        let prefix = place.secrets(project.number);
         let now = self.now();
         let living = self.secrets.mirror().scan(&prefix, "", usize::MAX, |_, secret| !secret.expired(now));
         let secrets = living.into_iter().map(|(name, record)| FoundSecret { name: name.to_string(), record });
@@ -172,7 +177,7 @@ impl Filterable for VersionNow {
 /// A name is found with the project's number and with its id.
 fn any_name(secret: &FoundSecret, rest: &str, see: &mut dyn FnMut(Value<'_>) -> bool) -> bool {
     let by_number = format!("{}{rest}", secret.name);
-    let by_id = format!("projects/{}/secrets/{}{rest}", secret.record.project, secret.id());
+    let by_id = [&*secret.record.name_of(secret.id()), rest].concat();
     see(Value::Text(&by_number)) || see(Value::Text(&by_id))
 }
 

@@ -28,18 +28,21 @@ impl Secrets {
     pub(crate) async fn create(
         &self,
         project: &Project,
-        id: &str,
+        path: &SecretPath<'_>,
         settings: Settings,
     ) -> Result<FoundSecret> {
         let now = self.now();
+        let location = path.place.location.map(str::to_owned);
         rules::check_replicas(&settings.replicas)?;
+        rules::check_keys(&settings, location.as_deref())?;
         rules::check(&settings, &Field::ALL, now)?;
         check_aliases(&settings, 0)?;
-        let name = self.name(&SecretPath { project: &project.id, secret: id }).await?;
+        let name = self.name(path).await?;
         self.make_room(&name).await?;
         let uid = random_id()?;
         let project = project.id.to_string();
-        let secret = SecretRecord { uid, create_time: now.0, stamp: now.0, versions: 0, settings, project };
+        let secret =
+            SecretRecord { uid, create_time: now.0, stamp: now.0, versions: 0, settings, project, location };
         match self.secrets.create(&name, secret).await {
             Ok(record) => Ok(FoundSecret { name, record }),
             Err(error) if error.code() == Code::AlreadyExists => Err(refuse::exists(&name)),
@@ -62,7 +65,13 @@ impl Secrets {
         let change = |secret: &mut SecretRecord| {
             self.may_change(&name, secret, etag)?;
             fields.iter().for_each(|field| field.copy(chosen, &mut secret.settings));
+            if fields.contains(&Field::Replication) && chosen.replicas != secret.settings.replicas {
+                return Err(Error::bad_field("update_mask", "Field [replication] cannot be updated."));
+            }
             rules::check(&secret.settings, fields, self.now())?;
+            if fields.iter().any(|field| matches!(field, Field::Replication | Field::Key)) {
+                rules::check_keys(&secret.settings, secret.location.as_deref())?;
+            }
             check_aliases(&secret.settings, secret.versions)?;
             secret.touch(self.now());
             Ok(())
@@ -133,7 +142,7 @@ impl Secrets {
 
     fn policy_key(&self, name: &str, secret: &SecretRecord) -> Key {
         let id = name.rsplit('/').next().unwrap_or_default();
-        self.policies.key(&Resource::new(SERVICE, format!("projects/{}/secrets/{id}", secret.project)))
+        self.policies.key(&Resource::new(SERVICE, secret.name_of(id)))
     }
 }
 

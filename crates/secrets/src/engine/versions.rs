@@ -168,6 +168,7 @@ impl Secrets {
             crc32c,
             master_key: self.vault.key_id(),
             wrapped_key: sealed.wrapped_key.into(),
+            keys: secret.settings.keys.clone(),
             ..VersionRecord::default()
         };
         let mut txn = Txn::new();
