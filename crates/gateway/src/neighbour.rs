@@ -204,7 +204,9 @@ mod tests {
 
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let Some(mut child) = walled_in(&format!("exec 3<>/dev/tcp/127.0.0.1/{port}; read line")) else { return };
+        let Some(mut child) = walled_in(&format!("exec 3<>/dev/tcp/127.0.0.1/{port}; read line")) else {
+            return;
+        };
         listener.set_nonblocking(true).unwrap();
         let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
         let accepted = loop {

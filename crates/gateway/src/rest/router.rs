@@ -172,19 +172,31 @@ impl Router {
             Meaning::Unknown => return Err(NoMatch::Host),
         };
         let segments = Segments::of(path).ok_or(NoMatch::Path)?;
-        let last = segments.text(segments.count - 1);
-        let colon = last.rfind(':');
-        let with_verb = colon.and_then(|colon| {
-            let (cut, verb) = (segments.cut(last.len() - colon), last.get(colon + 1..)?);
-            let found = self.walk(0, 0, &cut, &Want { api, http, verb })?;
-            Some((found, cut))
-        });
-        let found = with_verb.or_else(|| {
-            let found = self.walk(0, 0, &segments, &Want { api, http, verb: "" })?;
-            Some((found, segments))
-        });
+        // What an API has under a path of its own stands before what all of them have.
+        let found = self.search(&segments, api, http, Whose::Own);
+        let found = found.or_else(|| self.search(&segments, api, http, Whose::Shared));
         let (route, segments) = found.ok_or(NoMatch::Path)?;
         self.routes.get(route as usize).map(|route| route.matched(&segments, region)).ok_or(NoMatch::Path)
+    }
+
+    /// The route of a path, and the path without its verb.
+    fn search<'q>(
+        &self,
+        segments: &Segments<'q>,
+        api: Option<u16>,
+        http: &str,
+        whose: Whose,
+    ) -> Option<(u32, Segments<'q>)> {
+        let last = segments.text(segments.count - 1);
+        let with_verb = last.rfind(':').and_then(|colon| {
+            let (cut, verb) = (segments.cut(last.len() - colon), last.get(colon + 1..)?);
+            let found = self.walk(0, 0, &cut, &Want { api, whose, http, verb })?;
+            Some((found, cut))
+        });
+        with_verb.or_else(|| {
+            let found = self.walk(0, 0, segments, &Want { api, whose, http, verb: "" })?;
+            Some((found, segments.clone()))
+        })
     }
 
     fn walk(&self, node: u32, at: usize, path: &Segments<'_>, want: &Want<'_>) -> Option<u32> {
@@ -215,9 +227,19 @@ impl Router {
     }
 }
 
+/// Whose methods are looked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// The API's own; on a host that all share, everybody's.
+    Own,
+    /// Those that all APIs have.
+    Shared,
+}
+
 /// What a leaf must be.
 struct Want<'q> {
     api: Option<u16>,
+    whose: Whose,
     http: &'q str,
     verb: &'q str,
 }
@@ -225,8 +247,11 @@ struct Want<'q> {
 impl Want<'_> {
     #[inline]
     fn takes(&self, leaf: &Leaf) -> bool {
-        let is_api = self.api.is_none() || leaf.api.is_none() || self.api == leaf.api;
-        is_api && leaf.http == self.http && leaf.verb == self.verb
+        let is_it = match self.whose {
+            Whose::Own => self.api.is_none() || self.api == leaf.api,
+            Whose::Shared => leaf.api.is_none(),
+        };
+        is_it && leaf.http == self.http && leaf.verb == self.verb
     }
 }
 

@@ -186,3 +186,21 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn an_apis_own_path_stands_before_what_all_apis_have() {
+    let locations = method("google.cloud.location.Locations.ListLocations");
+    let own: Vec<_> = MethodId::all()
+        .filter(|id| id.host() == "run.googleapis.com")
+        .filter(|id| id.bindings().any(|binding| binding.template == "/v1/{name=projects/*}/locations"))
+        .collect();
+    let [run] = own[..] else { panic!("Cloud Run lists its locations by one method: {own:?}") };
+    let secret = method(&format!("{SECRETS}GetSecret"));
+    for methods in [[locations, run, secret], [run, locations, secret]] {
+        let router = Router::new(&methods);
+        for (host, expected) in [("run.googleapis.com", run), (HOST, locations)] {
+            let found = router.find(host, "GET", "/v1/projects/p/locations").unwrap();
+            assert!(found.id == expected, "{host} leads to {:?}", found.id);
+        }
+    }
+}
