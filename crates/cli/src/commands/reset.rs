@@ -1,10 +1,11 @@
 use std::{
     fs,
-    io::{BufRead, IsTerminal, Write},
+    io::{self, BufRead, IsTerminal, Write},
     process::ExitCode,
 };
 
 use clap::Args;
+use sandbox::{Config, Isolation, Sandbox, wiring::Wiring};
 
 use crate::{
     commands::down::left_databases,
@@ -44,10 +45,39 @@ impl Reset {
             );
         }
         left_databases(data)?;
-        fs::remove_dir_all(data.path()).doing(format_args!("delete {}", data.path().display()))?;
+        remove(data).doing(format_args!("delete {}", data.path().display()))?;
         eprintln!("deleted {}", data.path().display());
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Removes all of it. Where instances have subordinate ids of this user's, what a killed build left belongs to those,
+/// and has to be taken back first.
+fn remove(data: &DataDir) -> io::Result<()> {
+    match fs::remove_dir_all(data.path()) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            take_back(data)?;
+            fs::remove_dir_all(data.path())
+        }
+        outcome => outcome,
+    }
+}
+
+fn take_back(data: &DataDir) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let sandbox = Sandbox::open(Config {
+        data_id: data.id(),
+        layers: data.path().to_owned(),
+        isolation: Isolation::Best,
+        warm: 0,
+        wiring: Wiring::default(),
+    })?;
+    for part in ["builds", "images", "instances"].map(|part| data.join(part)) {
+        if part.exists() {
+            runtime.block_on(sandbox.reclaim_directory(&part))?;
+        }
+    }
+    Ok(())
 }
 
 fn confirmed(data: &DataDir) -> Result<bool> {
