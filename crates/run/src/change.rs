@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use kernel::{Caller, Error, Resource, Result, collection::Held, store::Txn};
+use kernel::{Caller, Code, Error, Resource, Result, collection::Held, store::Txn};
 
 use crate::{
     Run,
@@ -97,7 +97,8 @@ impl Run {
                 self.ask(service, desired.clone(), who(caller));
                 Ok(())
             })
-            .await?;
+            .await
+            .map_err(|error| self.conflict(place, etag, error))?;
         self.reconcile_later(&held.value);
         Ok(held)
     }
@@ -150,6 +151,16 @@ impl Run {
     /// Those that making it would give.
     pub(crate) fn try_out(&self, caller: &Caller, place: &Place, desired: Desired) -> Result<()> {
         self.complete(caller, place, desired).map(drop)
+    }
+
+    /// Says of an etag that does not match which one would have.
+    fn conflict(&self, place: &Place, etag: &str, error: Error) -> Error {
+        match self.services.find(&place.resource_name()) {
+            Some(current) if error.code() == Code::Aborted && !etag.is_empty() => {
+                words::conflict(&place.name, etag, &current.etag())
+            }
+            _ => error,
+        }
     }
 
     /// Fills in defaults and checks everything that does not depend on containers.

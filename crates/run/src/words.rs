@@ -32,6 +32,14 @@ fn part(name: &str, index: usize) -> &str {
     name.split('/').nth(index).unwrap_or_default()
 }
 
+/// A change of a state that is no longer the present one.
+pub(crate) fn conflict(name: &str, given: &str, current: &str) -> Error {
+    let (given, current) = (given.trim_matches('"'), current.trim_matches('"'));
+    Error::aborted(format!(
+        "Conflict for resource '{name}': version '{given}' was specified but current version is '{current}'."
+    ))
+}
+
 /// A change that a later one overtook while it was carried out.
 pub(crate) fn overtaken(name: &str, generation: i64) -> Error {
     Error::aborted(format!(

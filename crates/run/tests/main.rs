@@ -78,6 +78,7 @@ const STORIES: &[Story] = stories![
     failures::what_does_not_start_says_why,
     failures::what_cannot_be_is_refused_at_once,
     failures::what_served_before_goes_on_serving,
+    failures::too_much_memory_is_said,
     volumes::a_database_is_there_while_its_account_may_connect,
     volumes::databases_are_asked_for_in_either_form,
     volumes::secrets_are_files_and_follow_their_versions,

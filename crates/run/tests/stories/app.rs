@@ -88,7 +88,7 @@ fn answer(mut stream: TcpStream) -> std::io::Result<()> {
     }
 }
 
-/// What a path asks for: `/env/NAME`, `/names/HOST`, `/ask/HOST:PORT`, `/via/PORT/…`, `/quit/`, `/wait/`, and of a path
+/// What a path asks for: `/env/NAME`, `/names/HOST`, `/ask/HOST:PORT`, `/via/PORT/…`, `/quit/`, `/wait/`, `/eat/`, and of a path
 /// `/file/PATH`, `/mode/PATH`, `/write/PATH`, `/fill/PATH`, `/dial/PATH`.
 fn look(path: &str) -> std::io::Result<String> {
     let (kind, rest) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
@@ -114,6 +114,10 @@ fn look(path: &str) -> std::io::Result<String> {
             Ok(said.split_once("\r\n\r\n").map_or("", |(_, body)| body).to_owned())
         }
         "quit" => std::process::exit(7),
+        "eat" => loop {
+            // Never given back, and written to, or it would be none.
+            std::hint::black_box(vec![1_u8; 8 << 20].leak());
+        },
         "mode" => {
             use std::os::unix::fs::PermissionsExt;
             Ok(format!("{:o}", std::fs::metadata(format!("/{rest}"))?.permissions().mode() & 0o7777))

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use apis::google::cloud::run::v2;
+use apis::google::{cloud::run::v2, discovery::run::v1};
 use kernel::Code;
 
 use crate::{knative, v2 as second, world::World};
@@ -26,6 +26,12 @@ pub(crate) async fn what_does_not_start_says_why(world: Arc<World>) {
         message.contains("is not ready and cannot serve traffic. Image 'demo/absent:v1' not found."),
         "{message}"
     );
+
+    let (code, message) = failure(&world, "armed", second::service("armed")).await;
+    assert_eq!(code, Code::FailedPrecondition as i32);
+    let expected = "Cloud Run does not support image 'demo/armed:v1': the image is built for arm64, but this machine \
+                    runs amd64.";
+    assert!(message.contains(expected), "{message}");
 
     let (code, message) = failure(&world, "exits", second::service("exit")).await;
     assert_eq!(code, Code::FailedPrecondition as i32);
@@ -118,4 +124,21 @@ pub(crate) async fn what_served_before_goes_on_serving(world: Arc<World>) {
     let mended = knative::settle(&world, "tide").await;
     assert_eq!(knative::state(&mended, "Ready").0, "True");
     assert_eq!(world.get("tide", "/").await, (200, "other".into()));
+}
+
+pub(crate) async fn too_much_memory_is_said(world: Arc<World>) {
+    let mut small = knative::manifest("tide", "serve");
+    let limits = [("memory".to_owned(), "128Mi".to_owned())].into();
+    knative::container(&mut small).resources =
+        Some(v1::ResourceRequirements { limits, ..Default::default() });
+    let service = knative::deploy(&world, small).await;
+    assert_eq!(knative::state(&service, "Ready").0, "True");
+    let (status, _) = world.get("tide", "/eat/").await;
+    assert!((500..600).contains(&status), "{status}");
+    let said = "Memory limit of 128 MiB exceeded with 128 MiB used. Consider increasing the memory limit, see \
+                https://cloud.google.com/run/docs/configuring/memory-limits";
+    world
+        .eventually("the log says so", || world.log.0.lock().unwrap().iter().any(|(_, _, line)| line == said))
+        .await;
+    assert_eq!(world.get("tide", "/").await, (200, "serve".into()), "another instance takes its place");
 }

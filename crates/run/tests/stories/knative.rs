@@ -181,8 +181,12 @@ pub(crate) async fn a_service_read_and_written_back_makes_no_revision(world: Arc
     let after = settle(&world, "tide").await;
     assert_eq!(latest(&after), latest(&service));
     assert_eq!(after.metadata.unwrap().labels.get("team").map(String::as_str), Some("sea"));
+    let version = service.metadata.as_ref().unwrap().resource_version.clone().unwrap();
     let stale = replace(&world, service).await.unwrap_err();
     assert_eq!(stale.code(), Code::Aborted);
+    let said =
+        format!("Conflict for resource 'tide': version '{version}' was specified but current version is '");
+    assert!(stale.message().starts_with(&said), "{stale:?}");
 }
 
 fn target(revision: &str, percent: i32, tag: &str) -> knative::TrafficTarget {

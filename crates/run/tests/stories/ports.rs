@@ -192,7 +192,10 @@ impl Images for Shelf {
             user: "65532:65532".into(),
             ..Image::default()
         });
-        let found = found.ok_or_else(|| Error::not_found(format!("Image '{reference}' not found.")));
+        let found = found.ok_or_else(|| match mode {
+            "armed" => Error::invalid("the image is built for arm64, but this machine runs amd64"),
+            _ => Error::not_found(format!("Image '{reference}' not found.")),
+        });
         Box::pin(async move { found })
     }
 }
