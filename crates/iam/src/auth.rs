@@ -136,9 +136,12 @@ impl Iam {
                 Some(project) => {
                     let owner = || Role::named("roles/owner").map(Role::permissions);
                     let holds = |asked| owner().is_some_and(|set| set.contains(asked));
-                    Permission::named(permission).is_none_or(holds)
-                        && !self.index.has_project(project)
-                        && self.projects.known(project).is_some()
+                    // Owners of projects do not decide about these, but whoever has the organization does.
+                    let is_above = permission.starts_with("orgpolicy.");
+                    let owns = || {
+                        Permission::named(permission).is_none_or(holds) && !self.index.has_project(project)
+                    };
+                    (is_above || owns()) && self.projects.known(project).is_some()
                 }
                 None => true,
             }
