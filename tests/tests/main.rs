@@ -12,9 +12,11 @@
 //! | `languages` | Google's libraries in five languages: the same calls end the same |
 //! | `jobs` | jobs: run, retried, cancelled, interrupted |
 //! | `logs` | what services and clients write, and finding it |
+//! | `orgpolicy` | organization policies: set, inherited, tried out, obeyed |
 //! | `python` | Google's Python libraries, over gRPC and REST |
 //! | `rollout` | a new revision by steps, and back |
 //! | `run` | services: deployed, called, refused, killed |
+//! | `secrets_rest` | regional secrets, customers' keys, rotation, expiry |
 //! | `sql` | Cloud SQL: instances, databases, users, and their end |
 //! | `terraform` | Terraform with Google's own provider |
 //! | `bad_input` | what a careless or hostile client sends |
@@ -31,9 +33,11 @@ mod inside;
 mod jobs;
 mod languages;
 mod logs;
+mod orgpolicy;
 mod python;
 mod rollout;
 mod run;
+mod secrets_rest;
 mod sql;
 mod survival;
 mod terraform;
