@@ -1,6 +1,6 @@
 //! The service of a deploy: found, changed as little as can be, and watched until it serves.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
     database::Database,
@@ -161,7 +161,7 @@ pub fn begin(
     template: Value,
 ) -> Result<Result<Value, Refusal>> {
     let mut annotations =
-        before.and_then(|service| service["annotations"].as_object().cloned()).unwrap_or_else(Map::new);
+        before.and_then(|service| service["annotations"].as_object().cloned()).unwrap_or_default();
     annotations.insert(SOURCE.into(), wanted.directory.to_string_lossy().into());
     let body = json!({ "template": template, "annotations": annotations });
     match before {
