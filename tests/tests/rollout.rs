@@ -62,7 +62,7 @@ fn while_called(haar: &Haar, host: &str, what: impl FnOnce() -> Ran) -> Ran {
 
 #[test]
 fn a_bad_revision_is_taken_back_and_a_good_one_takes_over() {
-    let haar = Haar::start();
+    let mut haar = Haar::start();
     if !instances_run(&haar) || !have("busybox") {
         return;
     }
@@ -75,10 +75,12 @@ fn a_bad_revision_is_taken_back_and_a_good_one_takes_over() {
     let made = deploy(&haar, &image);
     let host = made["uri"].as_str().expect("a URL").trim_start_matches("http://").to_owned();
     let first = serving(&haar);
-    let rollout =
-        |image: &str, more: &[&str]| haar.cli(&[&["rollout", "tide", "--image", image], more].concat());
+    let rollout = |haar: &Haar, image: &str, more: &[&str]| {
+        haar.cli(&[&["rollout", "tide", "--image", image], more].concat())
+    };
 
-    let bad = while_called(&haar, &host, || rollout(&images[0], &["--watch", "20s", "--steps", "50,100"]));
+    let bad =
+        while_called(&haar, &host, || rollout(&haar, &images[0], &["--watch", "20s", "--steps", "50,100"]));
     assert_eq!(bad.code, 1, "{bad:?}");
     assert!(
         bad.stdout.contains(&format!("tide serves {first} again: 100.0 % of its requests fail")),
@@ -87,13 +89,14 @@ fn a_bad_revision_is_taken_back_and_a_good_one_takes_over() {
     assert!(bad.stderr.contains("without requests") && bad.stderr.contains("watch"), "{bad:?}");
     assert_eq!(serving(&haar), first);
 
-    let unchecked = rollout(&images[1], &["--check", "/cgi-bin/run", "--check", "/nowhere", "--watch", "1s"]);
+    let unchecked =
+        rollout(&haar, &images[1], &["--check", "/cgi-bin/run", "--check", "/nowhere", "--watch", "1s"]);
     assert_eq!(unchecked.code, 1, "{unchecked:?}");
     assert!(unchecked.stdout.contains("/nowhere is answered with 404"), "{unchecked:?}");
     assert_eq!(serving(&haar), first);
 
     let good = while_called(&haar, &host, || {
-        rollout(&images[2], &["--check", "/cgi-bin/run", "--watch", "1s", "--steps", "30,100"])
+        rollout(&haar, &images[2], &["--check", "/cgi-bin/run", "--watch", "1s", "--steps", "30,100"])
     });
     assert_eq!(good.code, 0, "{good:?}");
     let last = serving(&haar);
@@ -104,15 +107,15 @@ fn a_bad_revision_is_taken_back_and_a_good_one_takes_over() {
     assert!(tests::fetch(&haar, &host, "/cgi-bin/run").contains(&last));
     assert!(good.stderr.contains("30 %") && good.stderr.contains("100 %"), "{good:?}");
 
-    rollout(&images[2], &["--watch", "0s"]).fails_saying("nothing to roll out");
+    rollout(&haar, &images[2], &["--watch", "0s"]).fails_saying("nothing to roll out");
     assert_eq!(serving(&haar), last);
-    rollout(&images[2], &["--steps", "50,10"]).fails_saying("do not go up");
+    rollout(&haar, &images[2], &["--steps", "50,10"]).fails_saying("do not go up");
     haar.cli(&["rollout", "wave", "--image", &image]).fails_saying("there is no service wave");
-    usage_is_kept(&haar, &first);
+    usage_is_kept(&mut haar, &first);
 }
 
 /// What the instances used is there, and still there after a restart.
-fn usage_is_kept(haar: &Haar, revision: &str) {
+fn usage_is_kept(haar: &mut Haar, revision: &str) {
     let of = |status: &Value| {
         let all = status["usage"].as_array().expect("usage").clone();
         let its = all
@@ -130,4 +133,9 @@ fn usage_is_kept(haar: &Haar, revision: &str) {
         (memory.as_f64().expect("a number") * 2.0 - cpu.as_f64().expect("a number")).abs() < 1e-6,
         "{usage:#}"
     );
+
+    haar.cli(&["down"]).succeeds();
+    haar.up(&[]);
+    let after = of(&haar.status());
+    assert!(after["requests"].as_u64() >= usage["requests"].as_u64(), "{after:#}");
 }
