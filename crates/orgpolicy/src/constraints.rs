@@ -205,7 +205,8 @@ mod tests {
         fn no_value_panics_and_all_are_parts_of_what_was_given(text in "(is:|in:|under:)?(C[0-9a-z]{7,9}|\\PC{0,20})") {
             for values in [INGRESS, Values::Customers, Values::ServiceAccounts] {
                 if let Some(value) = values.meant(&text) {
-                    prop_assert!(text == value || text == format!("is:{value}"));
+                    let marked = format!("is:{value}");
+                    prop_assert!(text == value || text == marked);
                 }
             }
         }

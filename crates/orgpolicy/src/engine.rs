@@ -30,8 +30,11 @@ pub struct OrgPolicies {
     policies: Mirror<PolicyRecord>,
     clock: Clock,
     projects: Arc<dyn Projects>,
-    tried: OnceLock<Box<dyn Fn(&Tried<'_>) + Send + Sync>>,
+    tried: OnceLock<Report>,
 }
+
+/// Who is told of what is tried out.
+type Report = Box<dyn Fn(&Tried<'_>) + Send + Sync>;
 
 /// What a policy that is only tried out would have forbidden.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
