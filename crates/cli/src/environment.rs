@@ -148,7 +148,10 @@ fn add_identity(
         // A person's browser does not come through the proxy: `gcloud auth login` has to lead it here.
         // That is plain http, to this machine, which the library that gcloud uses refuses unless told otherwise.
         set.insert("OAUTHLIB_INSECURE_TRANSPORT".into(), "1".into());
-        set.insert("CLOUDSDK_AUTH_AUTH_HOST".into(), format!("http://localhost:{}{path}", running.listen.port()));
+        set.insert(
+            "CLOUDSDK_AUTH_AUTH_HOST".into(),
+            format!("http://localhost:{}{path}", running.listen.port()),
+        );
     }
     Ok(())
 }

@@ -240,7 +240,8 @@ async fn app(
         collect_static(job, dependencies, &workspace).await?;
     }
     let said =
-        compile(job, "compile", WORKSPACE, vec![dependencies.directory.clone()], (&workspace, WORKSPACE)).await?;
+        compile(job, "compile", WORKSPACE, vec![dependencies.directory.clone()], (&workspace, WORKSPACE))
+            .await?;
     if let Some(mistake) = mistake(&said) {
         job.teller.remark(&mistake);
     }
