@@ -2,7 +2,7 @@
 
 use std::{fs, time::Instant};
 
-use apis::google::cloud::secretmanager::v1::{self as proto, secret_manager_service as rpc};
+use apis::google::cloud::secretmanager::v1 as proto;
 use kernel::{Code, ports::Secrets as _};
 use prost::Message;
 
