@@ -129,6 +129,12 @@ impl Cluster {
         )))
     }
 
+    /// Whether its server says that it is ready: the eighth line of `postmaster.pid`, as `pg_ctl` reads it.
+    pub(crate) fn says_ready(&self) -> bool {
+        let file = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
+        file.lines().nth(7).is_some_and(|line| line.trim() == "ready")
+    }
+
     /// Removes everything of the cluster.
     pub(crate) fn remove(&self) -> Result<()> {
         for directory in [&self.home, &self.socket] {

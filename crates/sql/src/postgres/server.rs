@@ -29,6 +29,8 @@ use crate::record::ServerRecord;
 
 /// How long a server may take to end in order; then it is ended without.
 const ORDERLY: Duration = Duration::from_secs(30);
+/// How long a server may take to be ready that an earlier haar has begun to start.
+const READY: Duration = Duration::from_secs(60);
 /// How long to wait before a server that crashed is started again, first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 /// A server that ran this long did not crash because of how it was started.
@@ -211,9 +213,22 @@ impl Server {
         let postgres = find::find(&self.host.config, self.major).await?;
         self.host.prepare()?;
         self.cluster.configure(flags)?;
-        self.cluster.start(&postgres).await?;
+        if let Err(error) = self.cluster.start(&postgres).await {
+            // A haar that was killed while it started this server may have got it started all the same.
+            let earlier = self.process().ok_or(error)?;
+            self.await_ready().await;
+            return Ok(earlier);
+        }
         self.process()
             .ok_or_else(|| Error::unavailable("The database server ended as soon as it had started."))
+    }
+
+    /// Waits, but not for ever, until the server says that it takes connections.
+    async fn await_ready(&self) {
+        let until = tokio::time::Instant::now() + READY;
+        while !self.cluster.says_ready() && tokio::time::Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 }
 
