@@ -20,6 +20,7 @@ pub mod names;
 pub mod operations;
 pub mod paging;
 pub mod ports;
+pub mod regions;
 pub mod store;
 pub mod time;
 

@@ -14,6 +14,7 @@ use aws_lc_rs::rand;
 use kernel::{
     Error, Result,
     error::{Detail, Violation},
+    regions::is_region,
 };
 
 use crate::{
@@ -34,59 +35,6 @@ const RESERVED: [&str; 4] = ["PORT", "K_SERVICE", "K_REVISION", "K_CONFIGURATION
 
 /// The name of the volume with Cloud SQL's sockets, and of no other.
 pub(crate) const CLOUD_SQL_VOLUME: &str = "cloudsql";
-
-/// The regions of Cloud Run (<https://cloud.google.com/run/docs/locations>).
-pub(crate) const REGIONS: [&str; 42] = [
-    "africa-south1",
-    "asia-east1",
-    "asia-east2",
-    "asia-northeast1",
-    "asia-northeast2",
-    "asia-northeast3",
-    "asia-south1",
-    "asia-south2",
-    "asia-southeast1",
-    "asia-southeast2",
-    "asia-southeast3",
-    "australia-southeast1",
-    "australia-southeast2",
-    "europe-central2",
-    "europe-north1",
-    "europe-north2",
-    "europe-southwest1",
-    "europe-west1",
-    "europe-west10",
-    "europe-west12",
-    "europe-west2",
-    "europe-west3",
-    "europe-west4",
-    "europe-west6",
-    "europe-west8",
-    "europe-west9",
-    "me-central1",
-    "me-central2",
-    "me-west1",
-    "northamerica-northeast1",
-    "northamerica-northeast2",
-    "northamerica-south1",
-    "southamerica-east1",
-    "southamerica-west1",
-    "us-central1",
-    "us-east1",
-    "us-east4",
-    "us-east5",
-    "us-south1",
-    "us-west1",
-    "us-west2",
-    "us-west3",
-];
-/// The last one, for a line's length.
-pub(crate) const LAST_REGION: &str = "us-west4";
-
-/// Whether Cloud Run is there.
-pub(crate) fn is_region(region: &str) -> bool {
-    REGIONS.contains(&region) || region == LAST_REGION
-}
 
 /// Fills in what was left out, as Cloud Run does.
 pub(crate) fn complete(template: &mut Template, project_number: u64) {

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use apis::google::discovery::run::v1::{
     self as knative, namespaces_revisions, namespaces_services, projects_locations,
 };
-use kernel::{Caller, Error, Mount, Resource, Result, collection::Held, names};
+use kernel::{Caller, Error, Mount, Resource, Result, collection::Held, names, regions::REGIONS};
 
 use super::{
     knative_list::{self, Asked},
     knative_read, knative_write,
 };
-use crate::{Run, change::Place, engine::RUN, record::Revision, rules};
+use crate::{Run, change::Place, engine::RUN, record::Revision};
 
 pub(super) fn mount(mount: Mount<Run>) -> Mount<Run> {
     mount
@@ -165,8 +165,7 @@ async fn list_locations(
         names::parse(&request.name, ["projects"]).ok_or_else(|| Error::invalid("Invalid resource name."))?;
     let project = run.ports.projects.resolve(project).await?;
     caller.require("run.locations.list", &Resource::project(&project.id))?;
-    let regions = rules::REGIONS.into_iter().chain([rules::LAST_REGION]);
-    let locations = regions.map(|region| knative::Location {
+    let locations = REGIONS.into_iter().map(|region| knative::Location {
         name: Some(format!("projects/{}/locations/{region}", project.id)),
         location_id: Some(region.into()),
         display_name: Some(region.into()),

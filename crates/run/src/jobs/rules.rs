@@ -3,7 +3,7 @@
 //! Sources: <https://cloud.google.com/run/docs/create-jobs>, `…/configuring/task-timeout`, `…/configuring/max-retries`,
 //! `…/configuring/parallelism`, <https://cloud.google.com/run/quotas>.
 
-use kernel::{Error, Result};
+use kernel::{Error, Result, regions::is_region};
 
 use super::{
     executions::Overrides,
@@ -75,7 +75,7 @@ fn complete_container(container: &mut Container) {
 /// # Errors
 /// `NOT_FOUND` for a region that is none, `INVALID_ARGUMENT`.
 pub(crate) fn check(place: &JobPlace, desired: &DesiredJob) -> Result<()> {
-    if !rules::is_region(&place.region) {
+    if !is_region(&place.region) {
         let message = format!("Location '{}' is not found or access is unauthorized.", place.region);
         return Err(Error::not_found(message));
     }
