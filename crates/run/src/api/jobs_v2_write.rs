@@ -259,20 +259,7 @@ pub(super) fn log_uri(execution: &Execution, task: Option<u32>) -> String {
 }
 
 fn condition(kind: &str, state: &Option<Condition>) -> v2::Condition {
-    let state = state.clone().unwrap_or_default();
-    v2::Condition {
-        r#type: kind.into(),
-        state: match state.state() {
-            State::True => condition::State::ConditionSucceeded,
-            State::False => condition::State::ConditionFailed,
-            State::Unknown => condition::State::ConditionPending,
-        }
-        .into(),
-        severity: if state.state() == State::False { condition::Severity::Error.into() } else { 0 },
-        message: state.message,
-        last_transition_time: state.since,
-        reasons: reason(&state.reason),
-    }
+    v2_write::shown(kind, state, condition::State::ConditionPending, reason)
 }
 
 fn reason(word: &str) -> Option<condition::Reasons> {

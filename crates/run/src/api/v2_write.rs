@@ -276,19 +276,29 @@ fn service_scaling(scaling: Scaling) -> v2::ServiceScaling {
 }
 
 fn condition(kind: &str, state: &Option<Condition>) -> v2::Condition {
+    shown(kind, state, condition::State::ConditionReconciling, reason)
+}
+
+/// A condition as v2 shows it, with the word for one that is not known yet and what reasons are called.
+pub(super) fn shown(
+    kind: &str,
+    state: &Option<Condition>,
+    unknown: condition::State,
+    reason: fn(&str) -> Option<condition::Reasons>,
+) -> v2::Condition {
     let state = state.clone().unwrap_or_default();
     v2::Condition {
         r#type: kind.into(),
         state: match state.state() {
             State::True => condition::State::ConditionSucceeded,
             State::False => condition::State::ConditionFailed,
-            State::Unknown => condition::State::ConditionReconciling,
+            State::Unknown => unknown,
         }
         .into(),
         severity: if state.state() == State::False { condition::Severity::Error.into() } else { 0 },
+        reasons: reason(&state.reason),
         message: state.message,
         last_transition_time: state.since,
-        reasons: reason(&state.reason),
     }
 }
 
