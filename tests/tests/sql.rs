@@ -13,7 +13,7 @@ fn major(haar: &Haar, clients: &[&str]) -> Option<u64> {
     let listed = haar.cli(&["sql", "list", "--json"]).succeeds().stdout;
     let listed: Value = serde_json::from_str(&listed).expect("JSON");
     let majors = listed["versions"].as_array().expect("versions").iter();
-    let found = majors.filter_map(|version| version["major"].as_u64()).filter(|major| *major < 16).max();
+    let found = majors.filter_map(|version| version["major"].as_u64()).max();
     if found.is_none() {
         tests::skipped("PostgreSQL");
     }
@@ -22,7 +22,7 @@ fn major(haar: &Haar, clients: &[&str]) -> Option<u64> {
 
 fn create(haar: &Haar, major: u64) {
     haar.gcloud(&format!(
-        "sql instances create shore --database-version=POSTGRES_{major} --tier=db-f1-micro --region=us-central1"
+        "sql instances create shore --database-version=POSTGRES_{major} --edition=enterprise --tier=db-f1-micro --region=us-central1"
     ))
     .succeeds();
 }
@@ -95,7 +95,7 @@ fn who_may_not_is_told_which_permission_is_missing() {
     let list = |haar: &Haar| haar.exec_as(&stranger, &["gcloud", "sql", "instances", "list"]);
     list(&haar).fails_saying("cloudsql.instances.list");
     let create = ["gcloud", "sql", "instances", "create", "shore", "--database-version=POSTGRES_15"];
-    haar.exec_as(&stranger, &[&create[..], &["--tier=db-f1-micro", "--region=us-central1"]].concat())
+    haar.exec_as(&stranger, &[&create[..], &["--edition=enterprise", "--tier=db-f1-micro", "--region=us-central1"]].concat())
         .fails_saying("cloudsql.instances.create");
     haar.gcloud(&format!(
         "projects add-iam-policy-binding {PROJECT} --member=serviceAccount:{stranger} --role=roles/cloudsql.viewer \

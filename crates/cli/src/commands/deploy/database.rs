@@ -100,7 +100,8 @@ fn instance(data: &DataDir, google: &Google<'_>, wanted: &Wanted, made: &mut Vec
         "name": SHARED,
         "region": wanted.region,
         "databaseVersion": version,
-        "settings": { "tier": "db-f1-micro" },
+        // From PostgreSQL 16 on the edition is Enterprise Plus unless one is named, and that has no small tiers.
+        "settings": { "tier": "db-f1-micro", "edition": "ENTERPRISE" },
     });
     google.finish_sql(google.call("POST", &url(google, ""), Some(body))?)?;
     made.push(format!("Cloud SQL instance {SHARED} ({version})"));
