@@ -1,8 +1,8 @@
-# The five commands a person needs. Each says what it is about to do.
+# The commands a person needs. Each says what it is about to do.
 CARGO ?= cargo
 BIN   := target/release/haar
 
-.PHONY: build setup demo test bench lint clean-clients
+.PHONY: build setup demo test bench lint
 
 build:
 	$(CARGO) build --release --bin haar

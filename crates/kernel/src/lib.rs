@@ -1,9 +1,9 @@
 //! What every product stands on: the store, names, errors, operations, paging and the clock.
 //!
-//! A product crate sees this crate and `apis`, and nothing else: not the gateway that brings its calls, and
-//! not the other products. What one product needs of another is a small trait in [`ports`]; the binary plugs
-//! the real ones in. No Google request type appears here beyond `google.rpc.Status` and long-running
-//! operations, because those are the same for every product.
+//! A product crate sees this crate and `apis`, and where it runs programs `sandbox` and `ingress`: not the gateway that
+//! brings its calls, and not the other products. What one product needs of another is a small trait in [`ports`]; the binary plugs
+//! the real ones in. No Google type appears here beyond `google.rpc.Status`, long-running
+//! operations and IAM's policies, because those are the same for every product.
 
 pub mod audit;
 pub mod call;

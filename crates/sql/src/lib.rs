@@ -3,7 +3,7 @@
 //! An *instance* is a PostgreSQL cluster made with `initdb` from the binaries that this machine has, run as a user
 //! without rights in a session of its own. It listens on a Unix socket only, asks everybody for a SCRAM password,
 //! outlives haar and is adopted when haar comes back. Databases and users are PostgreSQL's own: what is listed is what
-//! the cluster has. What is served is `google.cloud.sql.v1beta4` and `v1`, which share one wire form.
+//! the cluster has. What is served is `google.cloud.sql.v1beta4` and `v1`, which are one on the wire but for the settings of backups.
 //!
 //! Declined: other engines than PostgreSQL, replicas, backups, import and export, IAM database users, and the TLS
 //! certificates of connectors. What a request asks of them is refused as invalid, their methods are `UNIMPLEMENTED`.
