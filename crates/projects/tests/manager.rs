@@ -352,6 +352,22 @@ async fn folders_stand_between_the_organization_and_projects() {
         name: "projects/my-project".into(),
         destination_parent: ORGANIZATION.into(),
     };
+    // Whoever may only change a project's words may not take it out from under a folder's policies.
+    let elsewhere = |parent: v1::ResourceId| v1::ProjectsUpdateRequest {
+        project_id: "my-project".into(),
+        body: Some(v1::Project { parent: Some(parent), ..Default::default() }),
+    };
+    let to =
+        |kind: &str, id: &str| elsewhere(v1::ResourceId { r#type: Some(kind.into()), id: Some(id.into()) });
+    let above = ORGANIZATION.trim_start_matches("organizations/");
+    let moved = world.call_as(Allow::On("another-project"), rpc1::UPDATE, to("organization", above)).await;
+    assert_eq!(refusal(moved).0, Code::PermissionDenied);
+    let own = inner.name.trim_start_matches("folders/");
+    world.call_as(Allow::On("another-project"), rpc1::UPDATE, to("folder", own)).await.unwrap();
+    let nowhere =
+        v3::MoveProjectRequest { name: "projects/my-project".into(), destination_parent: String::new() };
+    assert_eq!(refusal(world.call(rpc3::MOVE_PROJECT, nowhere).await).0, Code::InvalidArgument);
+    assert_eq!(line("projects/my-project"), Some(inner.name.clone()));
     world.call(rpc3::MOVE_PROJECT, up).await.unwrap();
     assert_eq!(folder_in(delete(&inner.name).await.unwrap()).state(), v3::folder::State::DeleteRequested);
     let world = world.reopen(Mode::Strict).await;

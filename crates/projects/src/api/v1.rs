@@ -10,7 +10,7 @@ use apis::google::{
     iam::v1::{self as iam, audit_log_config::LogType},
     r#type::Expr,
 };
-use kernel::{Caller, Error, Method, Mount, Resource, Result, grant, mirror::Versioned, time::Micros};
+use kernel::{Caller, Error, Method, Mount, Resource, Result, grant, mirror::Versioned, names, time::Micros};
 use prost_types::{FieldMask, Struct, Timestamp, Value, value::Kind};
 
 use super::policy_resource;
@@ -113,10 +113,17 @@ async fn operation(
 
 async fn update(
     projects: Arc<Projects>,
-    _: Caller,
+    caller: Caller,
     request: proto::ProjectsUpdateRequest,
 ) -> Result<Project> {
     let body = request.body.unwrap_or_default();
+    let current = projects.find(&request.project_id).await?;
+    // What is above a project decides what may be done in it: another parent is a move, not a change of words. One that
+    // was read and is put back is none.
+    if let Some(to) = body.parent.as_ref().map(parent_name).filter(|to| to != current.parent_name()) {
+        caller.require("resourcemanager.projects.move", &Resource::project(&current.id))?;
+        caller.require("resourcemanager.projects.create", &Resource::new(names::RESOURCE_MANAGER, to))?;
+    }
     let change = |project: &mut ProjectRecord| {
         project.labels.clone_from(&body.labels);
         project.display_name.clone_from(body.name.as_ref().unwrap_or(&project.id));

@@ -147,6 +147,9 @@ async fn move_project(
     request: proto::MoveProjectRequest,
 ) -> Result<Operation> {
     let to = &request.destination_parent;
+    if to.is_empty() {
+        return Err(Error::bad_field("destination_parent", "A destination is required."));
+    }
     let moved =
         projects.update(project_in(&request.name)?, "", |project| project.parent.clone_from(to)).await?;
     Ok(done("mp", "MoveProjectMetadata", &proto::MoveProjectMetadata {}, &moved))
