@@ -314,6 +314,10 @@ pub enum LogStream {
     System,
 }
 
+/// The longest line that a log takes whole, in bytes: Google's entries have at most 256 KiB, of which the rest of an
+/// entry needs some (<https://cloud.google.com/logging/quotas>).
+pub const LONGEST_LINE: usize = 250 << 10;
+
 /// Takes in what workloads write. Never waits.
 pub trait Logs: Send + Sync {
     /// One line, without its end.

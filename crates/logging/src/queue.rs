@@ -8,7 +8,7 @@ use std::{
 
 use kernel::{
     Result,
-    ports::{LogSource, LogStream},
+    ports::{LONGEST_LINE, LogSource, LogStream},
 };
 use tokio::sync::oneshot::Sender;
 
@@ -18,8 +18,6 @@ use crate::{
     tails::Tails,
 };
 
-/// The longest line, in bytes; the rest of a longer one is cut off. Google's entries have at most 256 KiB.
-const LONGEST_LINE: usize = 250 << 10;
 /// The most revisions of which dropped lines are counted apart.
 const DROPPED_SOURCES: usize = 64;
 

@@ -5,14 +5,12 @@
 
 use std::sync::Arc;
 
-use kernel::ports::{LogSource, LogStream, Logs};
+use kernel::ports::{LONGEST_LINE as LONGEST, LogSource, LogStream, Logs};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     net::unix::pipe::Receiver,
 };
 
-/// The longest line, in bytes: what Cloud Logging allows an entry (<https://cloud.google.com/logging/quotas>).
-const LONGEST: usize = 256 << 10;
 /// How much room a read has.
 const READ: usize = 8 << 10;
 
