@@ -135,7 +135,7 @@ impl Drop for Volumes {
             // Whatever stays is swept at the next start.
             let _ = fs::remove_dir_all(home);
             // What is not empty stays.
-            let shared = home.parent().filter(|parent| parent.starts_with(SHARED_MEMORY));
+            let shared = home.parent().filter(|parent| parent.parent() == Some(Path::new(SHARED_MEMORY)));
             let _ = shared.map(fs::remove_dir);
         }
     }
@@ -167,7 +167,9 @@ fn memory_directory(run_directory: &Path) -> io::Result<PathBuf> {
     if is_memory(run_directory) || !is_memory(Path::new(SHARED_MEMORY)) {
         return Ok(run_directory.to_owned());
     }
-    let shared = Path::new(SHARED_MEMORY).join(format!("haar-{:016x}", hash(run_directory)));
+    // Named so that any haar on the same directory finds, and sweeps, what a killed one has left.
+    let name = run_directory.to_string_lossy().replace('/', "-");
+    let shared = Path::new(SHARED_MEMORY).join(format!("haar{name}"));
     match DirBuilder::new().mode(0o700).create(&shared) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
@@ -183,13 +185,6 @@ fn is_memory(path: &Path) -> bool {
     /// What the kernel calls tmpfs (`linux/magic.h`).
     const TMPFS: u32 = 0x0102_1994;
     rustix::fs::statfs(path).is_ok_and(|found| found.f_type as u32 == TMPFS)
-}
-
-fn hash(path: &Path) -> u64 {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    path.hash(&mut hasher);
-    hasher.finish()
 }
 
 /// The mode is set by hand: the umask is the user's.
