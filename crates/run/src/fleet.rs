@@ -164,8 +164,9 @@ impl Fleet {
     }
 
     async fn launch(self: &Arc<Self>, run: &Arc<Run>, revision: &Revision) -> Result<Arc<Live>, Failure> {
+        let parts = plan::make(run, revision).await?;
         let meter = Arc::new(self.ledger.meter(revision, &run.usage));
-        let mut started = self.start_all(run, plan::make(run, revision).await?).await?;
+        let mut started = self.start_all(run, parts).await?;
         let Some(main) = started.iter().find(|one| one.takes_requests) else {
             return Err(Failure::new("Internal", "the revision has no container"));
         };

@@ -26,6 +26,11 @@ use crate::{
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Why something cannot start whose image is not there.
 pub(crate) const IMAGE_MISSING: &str = "ContainerMissing";
+
+/// The code of an operation that fails for this reason.
+pub(crate) fn code_of(reason: &str) -> kernel::Code {
+    if reason == IMAGE_MISSING { kernel::Code::NotFound } else { kernel::Code::FailedPrecondition }
+}
 /// Why something cannot start that may not read its secrets.
 pub(crate) const SECRETS_REFUSED: &str = "SecretsAccessCheckFailed";
 

@@ -198,17 +198,21 @@ impl Run {
 
     /// Finds out whether a revision can serve, by having it do so.
     async fn prove(self: &Arc<Self>, revision: &Revision) -> Result<(), Failure> {
-        let images = self.find_images(revision).await?;
         let template = revision.template.clone().unwrap_or_default();
+        let images = self.find_images(&template).await?;
         self.check_secrets(&revision.project, &template).await?;
         self.pin(revision, &images).await?;
         let id = plan::revision_id(revision);
         self.fleet.prove(self, &id).await
     }
 
-    async fn find_images(&self, revision: &Revision) -> Result<Vec<Image>, Failure> {
+    /// The images of a template's containers, in their order.
+    ///
+    /// # Errors
+    /// As Cloud Run words it for one that is not there or does not run here.
+    pub(crate) async fn find_images(&self, template: &Template) -> Result<Vec<Image>, Failure> {
         let mut images = Vec::new();
-        for container in &revision.template.clone().unwrap_or_default().containers {
+        for container in &template.containers {
             let found = self.ports.images.resolve(&container.image).await;
             images.push(found.map_err(|error| image_failure(&container.image, &error))?);
         }
@@ -350,8 +354,7 @@ impl Run {
         };
         let latest = self.revisions.find(&revision_name(service, &service.latest_created));
         let reason = latest.and_then(|latest| latest.value.ready.clone()).unwrap_or_default().reason;
-        let code = if reason == IMAGE_MISSING { Code::NotFound } else { Code::FailedPrecondition };
-        Err(Error::new(code, ready.message.clone()))
+        Err(Error::new(plan::code_of(&reason), ready.message.clone()))
     }
 }
 

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     Run,
     fleet::{GRACE, remark},
-    plan::{self, IMAGE_MISSING, Order},
+    plan::{self, Order},
     runtime::{Exit, Running},
 };
 
@@ -97,8 +97,7 @@ impl Conductor {
                 true
             }
             Err(failure) => {
-                let code =
-                    if failure.reason == IMAGE_MISSING { Code::NotFound } else { Code::FailedPrecondition };
+                let code = plan::code_of(&failure.reason);
                 self.store_unprepared(failure, code).await;
                 false
             }
@@ -244,7 +243,11 @@ impl Conductor {
     }
 
     fn is_stopped(&self) -> bool {
-        *self.stop.borrow() == Wish::Cancel || self.present().is_some_and(|now| now.wish() == Wish::Cancel)
+        let is_cancelled = || {
+            let held = self.run.jobs.executions.find(&self.name);
+            held.is_some_and(|held| held.value.wish() == Wish::Cancel)
+        };
+        *self.stop.borrow() == Wish::Cancel || is_cancelled()
     }
 
     /// Resolves when the execution is cancelled.

@@ -15,7 +15,7 @@ use crate::{
     Run,
     change::{ACT_AS, who},
     engine::RUN,
-    plan::IMAGE_MISSING,
+    plan,
     reconcile::Failure,
     record::{Condition, State},
 };
@@ -228,13 +228,9 @@ impl Run {
         template: &JobTemplate,
     ) -> Result<Vec<String>, Failure> {
         let task = template.task();
-        let mut digests = Vec::new();
-        for container in &task.containers {
-            let found = self.ports.images.resolve(&container.image).await;
-            digests.push(found.map_err(|error| Failure::new(IMAGE_MISSING, error.message()))?.digest);
-        }
+        let images = self.find_images(&task).await?;
         self.check_secrets(project, &task).await?;
-        Ok(digests)
+        Ok(images.into_iter().map(|image| image.digest).collect())
     }
 
     /// Waits until it is known whether a job's generation can be run.
@@ -272,8 +268,7 @@ impl Run {
 fn readiness(job: &Job) -> Result<()> {
     match &job.ready {
         Some(ready) if ready.state() == State::False => {
-            let code = if ready.reason == IMAGE_MISSING { Code::NotFound } else { Code::FailedPrecondition };
-            Err(Error::new(code, ready.message.clone()))
+            Err(Error::new(plan::code_of(&ready.reason), ready.message.clone()))
         }
         _ => Ok(()),
     }
