@@ -95,8 +95,11 @@ fn who_may_not_is_told_which_permission_is_missing() {
     let list = |haar: &Haar| haar.exec_as(&stranger, &["gcloud", "sql", "instances", "list"]);
     list(&haar).fails_saying("cloudsql.instances.list");
     let create = ["gcloud", "sql", "instances", "create", "shore", "--database-version=POSTGRES_15"];
-    haar.exec_as(&stranger, &[&create[..], &["--edition=enterprise", "--tier=db-f1-micro", "--region=us-central1"]].concat())
-        .fails_saying("cloudsql.instances.create");
+    haar.exec_as(
+        &stranger,
+        &[&create[..], &["--edition=enterprise", "--tier=db-f1-micro", "--region=us-central1"]].concat(),
+    )
+    .fails_saying("cloudsql.instances.create");
     haar.gcloud(&format!(
         "projects add-iam-policy-binding {PROJECT} --member=serviceAccount:{stranger} --role=roles/cloudsql.viewer \
          --condition=None"
