@@ -238,7 +238,8 @@ impl Iam {
     }
 
     /// Forgets what nobody can ask for any more: accounts deleted more than thirty days ago with their keys and
-    /// policies, custom roles whose ids are free again, and sessions whose last token expired. Worth calling now and then; it does a part at a time.
+    /// policies, custom roles whose ids are free again, and sessions whose last token expired. Worth calling now and
+    /// then; it does a part at a time.
     ///
     /// # Errors
     /// Those of the store.

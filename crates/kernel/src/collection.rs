@@ -205,7 +205,7 @@ impl<T: Record> Collection<T> {
                 Outcome::Committed(revision) => {
                     return Ok(Arc::new(Versioned { value, revision, created: current.created }));
                 }
-                Outcome::Conflict(_) => self.catch_up().await?,
+                Outcome::Conflict(_) => {}
             }
         }
         Err((self.wording.stale)(self.wording.kind, name))
@@ -235,7 +235,7 @@ impl<T: Record> Collection<T> {
             let txn = Txn::new().check(&*key, current.revision).delete(&*key).and(also(&current)?);
             match self.mirror.commit(txn).await? {
                 Outcome::Committed(_) => return Ok(current),
-                Outcome::Conflict(_) => self.catch_up().await?,
+                Outcome::Conflict(_) => {}
             }
         }
         Err((self.wording.stale)(self.wording.kind, name))
@@ -249,11 +249,5 @@ impl<T: Record> Collection<T> {
         } else {
             Err((self.wording.stale)(self.wording.kind, name))
         }
-    }
-
-    /// Waits until the mirror has what the store has now.
-    async fn catch_up(&self) -> Result<()> {
-        let (_, revision) = self.mirror.store().range(&self.key(""), "", 0).await?;
-        self.mirror.wait_for(revision).await
     }
 }

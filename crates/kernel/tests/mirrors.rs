@@ -55,6 +55,22 @@ fn a_write_is_seen_when_it_returns() {
 }
 
 #[test]
+fn a_conflict_is_seen_when_it_returns() {
+    run(async {
+        let (_dir, store) = new_store();
+        let notes = Mirror::<Note>::open(store.clone(), "notes/").await.unwrap();
+        for round in 0..200 {
+            let key = notes.key(&round.to_string());
+            // Written beside the mirror, which hears of it a moment later.
+            commit(&*store, Txn::new().put(&*key, note("first").to_stored())).await;
+            let late = notes.commit(Txn::new().check(&*key, 0).put(&*key, note("late").to_stored())).await;
+            assert_eq!(late.unwrap(), Outcome::Conflict(0));
+            assert_eq!(notes.get(&round.to_string()).unwrap().text, "first");
+        }
+    });
+}
+
+#[test]
 fn what_is_there_is_read_at_the_start_page_by_page() {
     run(async {
         let (_dir, store) = new_store();

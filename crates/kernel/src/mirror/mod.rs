@@ -265,19 +265,30 @@ impl<T: Record> Mirror<T> {
         }
     }
 
+    /// Waits until the mirror has everything that the store has now.
+    ///
+    /// # Errors
+    /// Those of [`Store::range`]; `UNAVAILABLE` when the store is closed.
+    pub async fn catch_up(&self) -> Result<()> {
+        let (_, revision) = self.store.range(&self.records.prefix, "", 0).await?;
+        self.wait_for(revision).await
+    }
+
     /// Follows the changes here: its value is the last revision that changed something under the prefix.
     pub fn changes(&self) -> watch::Receiver<Revision> {
         self.changed.clone()
     }
 
-    /// Carries out a transaction, over any keys, and returns when this mirror has it.
+    /// Carries out a transaction, over any keys, and returns when this mirror has it; after a conflict, when it
+    /// has what it conflicted with.
     ///
     /// # Errors
     /// Those of [`Store::txn`].
     pub async fn commit(&self, txn: Txn) -> Result<Outcome> {
         let outcome = self.store.txn(txn).await?;
-        if let Outcome::Committed(revision) = outcome {
-            self.wait_for(revision).await?;
+        match outcome {
+            Outcome::Committed(revision) => self.wait_for(revision).await?,
+            Outcome::Conflict(_) => self.catch_up().await?,
         }
         Ok(outcome)
     }

@@ -54,7 +54,7 @@ impl Sql {
         let plan = plan(&record, RESUMED).memo(record.encode_to_vec()).with(also);
         let (sql, work) = (self.clone(), record);
         let started = self.operations.start(plan, |progress| sql.work(work, progress)).await?;
-        self.catch_up().await?;
+        self.instances.mirror().catch_up().await?;
         Ok(job(started))
     }
 
@@ -108,7 +108,7 @@ impl Sql {
     }
 
     async fn work(self: Arc<Self>, mut record: JobRecord, progress: Progress) -> Result<Any> {
-        self.catch_up().await?;
+        self.instances.mirror().catch_up().await?;
         let name = names::instance(&record.project, &record.instance);
         let result = match Kind::try_from(record.kind) {
             Ok(Kind::Create) => self.create(&name).await,
@@ -160,13 +160,6 @@ impl Sql {
         let Some(held) = self.instances.find(name) else { return Err(refuse::no_instance()) };
         let flags = settings::flags(&settings::decode(&held.settings));
         self.server(&held).restart(flags).await
-    }
-
-    /// Waits until the mirror has every change that was made before.
-    async fn catch_up(&self) -> Result<()> {
-        let mirror = self.instances.mirror();
-        let (_, revision) = mirror.store().range(&mirror.key(""), "", 0).await?;
-        mirror.wait_for(revision).await
     }
 
     fn job(&self, caller: &Caller, kind: Kind, name: &str) -> JobRecord {
