@@ -203,10 +203,11 @@ impl<'a> Maker<'a> {
             (Location::Query, false) => Presence::Explicit,
         };
         if let Some((outer, inner)) = key.split_once('.') {
-            let mut nested = message.nested(outer);
+            let mut nested = message.take_nested(outer)?;
             let (value, _) = self.value(&mut nested, inner, &parameter.schema)?;
             nested.field(inner, value, presence)?;
-            return message.adopt(outer, nested);
+            message.done.nested_type.push(nested.done);
+            return Ok(());
         }
         let (value, _) = self.value(message, key, &parameter.schema)?;
         message.field(key, value, presence)
@@ -323,13 +324,16 @@ impl Building {
         Building::new(format!("{}.{}", self.path, pascal(key)), pascal(key))
     }
 
-    /// Takes a nested message that a field of this key holds, unless an earlier one is there to add to.
-    fn adopt(&mut self, key: &str, nested: Building) -> Result<()> {
-        if self.done.nested_type.iter().any(|other| other.name() == nested.done.name()) {
-            return Err(format!("{key}: two dotted parameters").into());
+    /// Takes out the nested message that holds the parameters with this key before their dot, for another one to be
+    /// added; the first of them makes it, and the field that has it.
+    fn take_nested(&mut self, key: &str) -> Result<Building> {
+        let mut nested = self.nested(key);
+        let name = pascal(key);
+        match self.done.nested_type.iter().position(|other| other.name() == name) {
+            Some(at) => nested.done = self.done.nested_type.remove(at),
+            None => self.field(key, Value::Message(nested.path.clone()), Presence::Implicit)?,
         }
-        self.done.nested_type.push(nested.done);
-        self.field(key, Value::Message(nested.path), Presence::Implicit)
+        Ok(nested)
     }
 
     /// Nests the entry message of a map and gives its name.

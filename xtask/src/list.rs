@@ -95,6 +95,7 @@ pub(crate) const PRODUCTS: &[Product] = &[
     protos("serviceusage-v1", "google/api/serviceusage/v1"),
     protos("sql-v1", "google/cloud/sql/v1"),
     protos("sql-v1beta4", "google/cloud/sql/v1beta4"),
+    discovery("discovery-cloudidentity-v1", "cloudidentity.v1.json", &["groups", "groups.memberships"]),
     discovery("discovery-cloudresourcemanager-v1", "cloudresourcemanager.v1.json", &[]),
     discovery("discovery-iam-v1", "iam.v1.json", IDENTITY_POOLS),
     discovery("discovery-oauth2-v2", "oauth2.v2.json", &[]),
