@@ -10,6 +10,8 @@ use std::{
     io::{self, Read, Seek, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use rustix::fs::{FlockOperation, flock};
@@ -21,11 +23,15 @@ const VERSION: u32 = 1;
 /// The oldest program that can read what this one writes.
 const OLDEST_READER: u32 = 1;
 
+/// How long a lock may stay with a process that is gone: one that it had just forked holds it until it executes its
+/// own program.
+const LINGERS: Duration = Duration::from_millis(100);
+
 /// A directory that is ours until this is dropped.
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl Directory {
@@ -34,7 +40,7 @@ impl Directory {
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| failed("create", path, e))?;
         let lock = lock(path)?;
         check_format(path)?;
-        Ok(Directory { path: path.to_owned(), _lock: lock })
+        Ok(Directory { path: path.to_owned(), lock })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -59,11 +65,22 @@ impl Directory {
     }
 }
 
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a process that is being forked has it open too.
+        let _ = flock(&self.lock, FlockOperation::Unlock);
+    }
+}
+
 fn lock(dir: &Path) -> Result<File> {
     let path = dir.join("LOCK");
     let mut file = private_file(&path).map_err(|e| failed("open", &path, e))?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        return Err(in_use(dir, &mut file));
+    let deadline = Instant::now() + LINGERS;
+    while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if Instant::now() > deadline {
+            return Err(in_use(dir, &mut file));
+        }
+        thread::sleep(LINGERS / 20);
     }
     write_pid(&mut file).map_err(|e| failed("write", &path, e))?;
     Ok(file)
