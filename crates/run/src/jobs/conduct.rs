@@ -97,7 +97,7 @@ impl Conductor {
                 true
             }
             Err(failure) => {
-                let code = plan::code_of(&failure.reason);
+                let code = plan::code_of(failure.reason);
                 self.store_unprepared(failure, code).await;
                 false
             }
@@ -273,5 +273,5 @@ fn source(execution: &Execution, index: u32, attempt: u32) -> Result<LogSource, 
         attempt,
     };
     let (project, region) = (execution.project.as_str().into(), execution.region.as_str().into());
-    Ok(LogSource { project, region, owner, instance: instance.into() })
+    Ok(LogSource { project, region, owner, instance: instance.into(), container: "".into() })
 }
