@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use kernel::{
-    Caller, Error, Method, Principal, Result,
+    Caller, Method, Principal, Result,
     audit::{Access, Call},
     ports::Audit,
 };
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::{
     guard,
-    permits::{Asked, Permit, Permits},
+    permits::{Permit, Permits},
     rest::Router,
 };
 
@@ -128,12 +128,8 @@ impl Dispatch {
         if *caller.principal() == Principal::Anonymous {
             return Err(kernel::call::missing_credentials());
         }
-        let asked = self.permits.ask(&served.permits, served.id().host(), &caller, &request).await?;
-        let answer = (served.method.handler)(caller, request).await?;
-        match asked {
-            Asked::All => Ok(answer),
-            Asked::NotAll => Err(Error::internal("a handler took a request that names no resource")),
-        }
+        self.permits.ask(&served.permits, served.id(), &caller, &request).await?;
+        (served.method.handler)(caller, request).await
     }
 }
 

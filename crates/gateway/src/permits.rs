@@ -3,15 +3,18 @@
 //! Beside each method stands what it asks, as templates over the request's fields. They are compiled once, against
 //! the interface tables, into field numbers; a call then reads just those fields out of the encoded request,
 //! with prost's own reader so that this check and the handler cannot see different values. Project numbers become
-//! ids before anything is asked. A name that is none (no project, folder or organization at its start) is left to
-//! the handler, which answers it as bad syntax; should a handler take it after all, its answer is withheld.
+//! ids before anything is asked. A call with a name that is none (no project, folder or organization at its start) is
+//! refused before anything runs, as Google's front end does: nobody can be asked about it.
 
 use std::sync::Arc;
 
-use apis::schema::{Cardinality, Kind, Message};
+use apis::{
+    MethodId,
+    schema::{Cardinality, Kind, Message},
+};
 use kernel::{
     Caller, Error, Principal, Resource, Result, audit, error::Detail, method::Grant, names::RESOURCE_MANAGER,
-    ports::Projects,
+    ports::Projects, services::is_shared,
 };
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
@@ -112,44 +115,35 @@ fn last_string<'b>(mut bytes: &'b [u8], path: &[u32]) -> Option<Option<&'b str>>
     Some(found)
 }
 
-/// What was asked before a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
-    /// Everything, and it was granted.
-    All,
-    /// Something could not be asked: the request names no resource. Only an error may come of it.
-    NotAll,
-}
-
 /// Asks, before a call runs.
 pub(crate) struct Permits {
     pub(crate) projects: Arc<dyn Projects>,
 }
 
 impl Permits {
-    /// Asks everything that a method of `service` wants.
+    /// Asks everything that a method wants.
     ///
     /// # Errors
-    /// `PERMISSION_DENIED`, for an API that is not enabled or a permission that is missing; and as the project
-    /// answers that does not exist.
+    /// `INVALID_ARGUMENT`, for a request that does not name all the resources to ask about; `PERMISSION_DENIED`, for an
+    /// API that is not enabled or a permission that is missing; and as the project answers that does not exist.
     pub(crate) async fn ask(
         &self,
         permits: &[Permit],
-        service: &'static str,
+        method: MethodId,
         caller: &Caller,
         request: &[u8],
-    ) -> Result<Asked> {
-        let mut asked = Asked::All;
-        for permit in permits {
-            match permit.name(request).and_then(|name| named(&name)) {
-                Some(name) => {
-                    let resource = self.resource(permit, service, name, caller).await?;
-                    caller.require(permit.permission, &resource)?;
-                }
-                None => asked = Asked::NotAll,
-            }
+    ) -> Result<()> {
+        let named = |permit: &Permit| {
+            let name = permit.name(request).ok_or_else(unreadable)?;
+            named(&name).ok_or_else(|| names_nothing(method))
+        };
+        // Syntax goes before permissions: all names are looked at before anything is asked about the first.
+        let names: Vec<Named> = permits.iter().map(named).collect::<Result<_>>()?;
+        for (permit, name) in permits.iter().zip(names) {
+            let resource = self.resource(permit, method.host(), name, caller).await?;
+            caller.require(permit.permission, &resource)?;
         }
-        Ok(asked)
+        Ok(())
     }
 
     /// What a call was asked, as the audit log has it: each permission with its resource, as far as the request names
@@ -208,13 +202,28 @@ impl Permits {
             None => self.projects.resolve(&given).await?,
         };
         // A mixin is no API: what it works on belongs to one.
-        let api = if is_mixin(service) { owner } else { service };
-        if !is_mixin(api) && !self.projects.enabled(&project.id, api) {
+        let api = if is_shared(service) { owner } else { service };
+        if !is_shared(api) && !self.projects.enabled(&project.id, api) {
             return Err(kernel::service_disabled(api, &project));
         }
         let name = format!("projects/{}{rest}", project.id);
         Ok(Resource::new(owner_of(owner, &name), name))
     }
+}
+
+/// For a request that names no resource where it must, in the words of Google's front end.
+fn names_nothing(method: MethodId) -> Error {
+    let metadata = vec![("service", method.host().to_owned()), ("method", method.name().to_owned())];
+    Error::invalid("Invalid resource field value in the request.").with(Detail::Info {
+        reason: "RESOURCE_PROJECT_INVALID",
+        domain: "googleapis.com",
+        metadata,
+    })
+}
+
+/// For a request that is no message.
+fn unreadable() -> Error {
+    Error::invalid("Request contains an invalid argument.")
 }
 
 /// Whether an error says that this permission is missing.
@@ -272,11 +281,6 @@ fn project_of_account(rest: &str) -> Option<&str> {
 fn owner_of(service: &'static str, name: &str) -> &'static str {
     let ends_early = name.split('/').count() == 2;
     if ends_early { RESOURCE_MANAGER } else { service }
-}
-
-/// Whether a host is only the name that the methods of all APIs (operations, locations, policies) have in common.
-fn is_mixin(host: &str) -> bool {
-    matches!(host, "" | "longrunning.googleapis.com" | "cloud.googleapis.com" | "iam-meta-api.googleapis.com")
 }
 
 #[cfg(test)]

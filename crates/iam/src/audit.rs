@@ -33,6 +33,7 @@ use kernel::{
     Principal, Resource,
     audit::{Access, Call},
     names::RESOURCE_MANAGER,
+    services::is_shared,
 };
 use prost::Message;
 
@@ -215,9 +216,7 @@ impl Iam {
 /// The service that a method belongs to: a mixin belongs to the one that was called.
 fn service_of<'c>(call: &'c Call<'_>) -> &'c str {
     match call.method.host() {
-        "" | "longrunning.googleapis.com" | "cloud.googleapis.com" | "iam-meta-api.googleapis.com" => {
-            &call.caller.request().host
-        }
+        shared if is_shared(shared) => &call.caller.request().host,
         host => host,
     }
 }

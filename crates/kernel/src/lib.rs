@@ -21,6 +21,7 @@ pub mod operations;
 pub mod paging;
 pub mod ports;
 pub mod regions;
+pub mod services;
 pub mod store;
 pub mod time;
 

@@ -260,6 +260,8 @@ pub struct LogSource {
     pub owner: Owner,
     /// The instance.
     pub instance: Arc<str>,
+    /// Which of the instance's containers, by its name; empty for one that has none.
+    pub container: Arc<str>,
 }
 
 /// What an instance is one of.
@@ -283,21 +285,29 @@ pub enum Owner {
         /// Which of the task's attempts, from 0 on.
         attempt: u32,
     },
+    /// A worker pool's revision.
+    Worker {
+        /// The worker pool.
+        pool: Arc<str>,
+        /// The revision.
+        revision: Arc<str>,
+    },
 }
 
 impl Owner {
-    /// The name of the service or job.
+    /// The name of the service, job or worker pool.
     pub fn name(&self) -> &Arc<str> {
         match self {
             Owner::Revision { service, .. } => service,
             Owner::Task { job, .. } => job,
+            Owner::Worker { pool, .. } => pool,
         }
     }
 
     /// The name of the revision or execution.
     pub fn part(&self) -> &Arc<str> {
         match self {
-            Owner::Revision { revision, .. } => revision,
+            Owner::Revision { revision, .. } | Owner::Worker { revision, .. } => revision,
             Owner::Task { execution, .. } => execution,
         }
     }

@@ -14,7 +14,6 @@ mod api;
 mod engine;
 mod record;
 mod rules;
-mod services;
 
 pub use api::methods;
 pub use engine::{Mode, Projects};

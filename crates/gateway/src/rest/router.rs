@@ -10,6 +10,7 @@
 use std::borrow::Cow;
 
 use apis::schema::{HttpBinding, MethodId};
+use kernel::services::is_shared;
 
 use super::{
     host::{Meaning, meaning},
@@ -108,7 +109,7 @@ impl Router {
     /// A router over the bindings of these methods. Those of mixins (operations, locations, policies), whose
     /// host is no API's, are served on every host.
     pub fn new(methods: &[MethodId]) -> Self {
-        let mut apis: Vec<_> = methods.iter().map(|id| id.host()).filter(|host| !is_mixin(host)).collect();
+        let mut apis: Vec<_> = methods.iter().map(|id| id.host()).filter(|host| !is_shared(host)).collect();
         apis.sort_unstable();
         apis.dedup();
         let mut router = Router { apis, routes: Vec::new(), nodes: vec![Node::default()] };
@@ -314,9 +315,4 @@ impl<'q> Segments<'q> {
         let (start, end) = (self.start(from), self.start(to).saturating_sub(1));
         self.path.get(start..end.max(start)).unwrap_or_default()
     }
-}
-
-/// Whether a host is only the name that mixins have in common.
-pub(super) fn is_mixin(host: &str) -> bool {
-    matches!(host, "" | "longrunning.googleapis.com" | "cloud.googleapis.com" | "iam-meta-api.googleapis.com")
 }

@@ -12,6 +12,7 @@ use kernel::{
     grant,
     operations::to_any,
     paging::{Limits, Page},
+    services::{self, ALL},
 };
 use prost::Message;
 
@@ -19,7 +20,6 @@ use super::project_in;
 use crate::{
     engine::Projects,
     record::{ProjectRecord, Switch},
-    services::{self, ALL},
 };
 
 const LIMITS: Limits = Limits { usual: 50, most: 200 };

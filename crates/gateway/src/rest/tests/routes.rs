@@ -5,7 +5,6 @@ use apis::schema::MethodId;
 use super::{
     super::{
         NoMatch, Router,
-        router::is_mixin,
         template::{Segment, Template},
     },
     method,
@@ -44,7 +43,7 @@ fn every_binding_leads_to_its_method_or_to_one_with_an_equal_template() {
     for (at, id) in methods.iter().enumerate() {
         for binding in id.bindings() {
             let (path, captures) = sample(binding.template);
-            let host = if is_mixin(id.host()) { HOST } else { id.host() };
+            let host = if kernel::services::is_shared(id.host()) { HOST } else { id.host() };
             let found =
                 router.find(host, binding.verb, &path).unwrap_or_else(|why| panic!("{id:?} {path}: {why:?}"));
             if found.method != at {

@@ -1,15 +1,16 @@
-//! The services that a project can enable: what they are called.
+//! Google's services: what each is called. One list, for those that a project can enable and for what people are told
+//! when one is not.
 //!
 //! Enabled says what it says on Google: calls are not refused for want of it. Whether haar serves a method is
 //! another matter, and is answered by the method.
 
 /// A service, by its name and its title.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Service {
+pub struct Service {
     /// Its name, such as `run.googleapis.com`.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// Its title.
-    pub(crate) title: &'static str,
+    pub title: &'static str,
 }
 
 const fn service(name: &'static str, title: &'static str) -> Service {
@@ -17,9 +18,10 @@ const fn service(name: &'static str, title: &'static str) -> Service {
 }
 
 /// All of them, by name.
-pub(crate) const ALL: &[Service] = &[
+pub const ALL: &[Service] = &[
     service("artifactregistry.googleapis.com", "Artifact Registry API"),
     service("cloudbuild.googleapis.com", "Cloud Build API"),
+    service("cloudidentity.googleapis.com", "Cloud Identity API"),
     service("cloudresourcemanager.googleapis.com", "Cloud Resource Manager API"),
     service("cloudscheduler.googleapis.com", "Cloud Scheduler API"),
     service("cloudtasks.googleapis.com", "Cloud Tasks API"),
@@ -50,9 +52,14 @@ pub(crate) const ALL: &[Service] = &[
     service("vpcaccess.googleapis.com", "Serverless VPC Access API"),
 ];
 
-/// The service of this name.
-pub(crate) fn find(name: &str) -> Option<Service> {
+/// The service of this name; `None` for one that is not known here.
+pub fn find(name: &str) -> Option<Service> {
     ALL.binary_search_by(|service| service.name.cmp(name)).ok().map(|at| ALL[at])
+}
+
+/// Whether a host is only the name that the methods of all services (operations, locations, policies) have in common.
+pub fn is_shared(host: &str) -> bool {
+    matches!(host, "" | "longrunning.googleapis.com" | "cloud.googleapis.com" | "iam-meta-api.googleapis.com")
 }
 
 #[cfg(test)]
