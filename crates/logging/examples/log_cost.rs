@@ -53,6 +53,7 @@ fn source(service: &str) -> LogSource {
         region: "us-central1".into(),
         owner: Owner::Revision { service: service.into(), revision: format!("{service}-00001-abc").into() },
         instance: "0087599d42a1c2f1".into(),
+        container: "".into(),
     }
 }
 

@@ -81,16 +81,22 @@ fn resource(source: &LogSource) -> MonitoredResource {
             &[("configuration_name", service), ("revision_name", revision), ("service_name", service)],
         ),
         Owner::Task { job, .. } => ("cloud_run_job", &[("job_name", job)]),
+        Owner::Worker { pool, revision } => {
+            ("cloud_run_worker_pool", &[("revision_name", revision), ("worker_pool_name", pool)])
+        }
     };
     let labels = place.iter().chain(own).map(|(name, value)| ((*name).to_owned(), value.to_string()));
     MonitoredResource { r#type: kind.into(), labels: labels.collect() }
 }
 
-/// Which instance it was; of a job's also the execution, the task and the attempt.
+/// Which instance it was, and which of its containers; of a job's also the execution, the task and the attempt.
 fn instance_labels(source: &LogSource) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::new();
     if !source.instance.is_empty() {
         labels.insert("instanceId".to_owned(), source.instance.to_string());
+    }
+    if !source.container.is_empty() {
+        labels.insert("container_name".to_owned(), source.container.to_string());
     }
     if let Owner::Task { execution, index, attempt, .. } = &source.owner {
         labels.insert("run.googleapis.com/execution_name".to_owned(), execution.to_string());

@@ -172,8 +172,9 @@ mod tests {
                 message: &message_,
             };
             let owner = Owner::Revision { service: "s".into(), revision: "r".into() };
+            let (project, region) = ("p".into(), "l".into());
             let source =
-                LogSource { project: "p".into(), region: "l".into(), owner, instance: "i".into() };
+                LogSource { project, region, owner, instance: "i".into(), container: "".into() };
             let mut encoded = Vec::new();
             request.encode(&source, "id", &mut encoded);
             let decoded = LogEntry::decode(&*encoded).unwrap();

@@ -161,6 +161,7 @@ pub(crate) fn source(revision: &str) -> LogSource {
         region: "us-central1".into(),
         owner: Owner::Revision { service: "shop".into(), revision: revision.into() },
         instance: "0a1b2c".into(),
+        container: "".into(),
     }
 }
 

@@ -85,7 +85,7 @@ pub(crate) async fn make(run: &Run, revision: &Revision) -> Result<Vec<Part>, Fa
         let takes_requests = rules::ingress_container(&template) == Some(container);
         let port = if takes_requests { rules::port(container) } else { 0 };
         let order = Order {
-            source: source.clone(),
+            source: LogSource { container: container.name.as_str().into(), ..source.clone() },
             service_account: &template.service_account,
             container,
             digest: digests[index],
@@ -142,6 +142,7 @@ fn source(revision: &Revision) -> Result<LogSource, Failure> {
             revision: revision.name.as_str().into(),
         },
         instance: instance.into(),
+        container: "".into(),
     })
 }
 

@@ -143,6 +143,7 @@ fn source(record: &RequestRecord<'_>, last: Option<LogSource>) -> LogSource {
             region: record.region.into(),
             owner: Owner::Revision { service: record.service.into(), revision: record.revision.into() },
             instance: record.instance.into(),
+            container: "".into(),
         },
     }
 }
