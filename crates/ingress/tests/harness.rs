@@ -37,6 +37,8 @@ use tokio::{
     task::{AbortHandle, JoinHandle},
 };
 
+use crate::front::{self, Limits, Speaks};
+
 /// How long a test waits for what must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) const HOST: &str = "app-1.r.run.localhost";
@@ -249,6 +251,17 @@ impl World {
         revision: RevisionSpec,
         service: ServiceRoute,
     ) -> World {
+        Self::behind(Limits::default(), program, config, revision, service).await
+    }
+
+    /// As `with`, where clients have these limits.
+    pub(crate) async fn behind(
+        limits: Limits,
+        program: Program,
+        config: Config,
+        revision: RevisionSpec,
+        service: ServiceRoute,
+    ) -> World {
         let fleet = Arc::new(Fleet {
             program,
             starts: Semaphore::new(Semaphore::MAX_PERMITS >> 1),
@@ -268,7 +281,7 @@ impl World {
         ingress.set_service(service);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(listen(listener, ingress.clone()));
+        tokio::spawn(listen(listener, ingress.clone(), limits));
         World { ingress, fleet, log, address }
     }
 
@@ -303,23 +316,27 @@ impl World {
     }
 }
 
-async fn listen(listener: TcpListener, ingress: Arc<Ingress>) {
+async fn listen(listener: TcpListener, ingress: Arc<Ingress>, limits: Limits) {
     loop {
         let (stream, peer) = listener.accept().await.unwrap();
+        stream.set_nodelay(true).unwrap();
         let ingress = ingress.clone();
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            let ingress = ingress.clone();
-            // Stands for a door of the gateway's that is one service's alone.
-            let door = request.headers().get("test-door").and_then(|host| host.to_str().ok()).map(Into::into);
-            if let Some(host) = door {
-                request.extensions_mut().insert(ingress::RoutedTo(host));
-            }
-            async move { Ok::<_, Infallible>(ingress.serve(request, peer, false).await) }
-        });
         tokio::spawn(async move {
-            let server = auto::Builder::new(TokioExecutor::new());
-            let _ = server.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+            let speaks = detect(&stream).await;
+            front::serve(ingress, stream, peer, speaks, limits).await;
         });
+    }
+}
+
+/// What a client speaks, told from its first bytes, which stay to be read.
+async fn detect(stream: &TcpStream) -> Speaks {
+    let mut first = [0; 4];
+    loop {
+        let length = stream.peek(&mut first).await.unwrap_or(0);
+        if length == 4 || length == 0 || !b"PRI ".starts_with(&first[..length]) {
+            return if &first == b"PRI " { Speaks::Http2 } else { Speaks::Http1 };
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 

@@ -3,9 +3,11 @@
 // Helpers of tests, where a panic is how a failure is told.
 #![allow(clippy::unwrap_used)]
 
+mod front;
 mod harness;
 mod identity;
 mod limits;
+mod memory;
 mod protocols;
 mod raw;
 mod routing;
