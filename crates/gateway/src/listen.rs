@@ -344,8 +344,8 @@ async fn http1<I: Io>(conn: Conn, io: Rewound<I>) {
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
         .max_header_size(limits.head_bytes)
-        .half_close(true)
-        .pipeline_flush(true);
+        // Never `pipeline_flush`: with it hyper buffers a response without limit for a client that does not read.
+        .half_close(true);
     let ending = conn.ending.clone();
     let conn = Arc::new(conn);
     let service = service_fn(move |request| answer(conn.clone(), request));
