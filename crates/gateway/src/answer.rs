@@ -138,7 +138,7 @@ async fn call_grpc(conn: &Conn, request: Request<Incoming>) -> Response<GrpcBody
     else {
         return grpc::unknown(request.uri().path());
     };
-    match conn.shared.callers.identify(conn, host(&request), request.uri(), request.headers()) {
+    match conn.shared.callers.identify(conn, host(&request), request.uri(), request.headers()).await {
         Ok(caller) => grpc::unary(dispatch, served, caller, conn.shared.limits.body, request).await,
         Err(error) => grpc::refuse(&error),
     }

@@ -41,10 +41,16 @@ impl Callers {
     ///
     /// # Errors
     /// `UNAUTHENTICATED` for missing or wrong credentials, in Google's words.
-    pub(crate) fn identify(&self, conn: &Conn, host: &str, uri: &Uri, headers: &HeaderMap) -> Result<Caller> {
+    pub(crate) async fn identify(
+        &self,
+        conn: &Conn,
+        host: &str,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<Caller> {
         let principal = match credentials(uri, headers)? {
             Some(token) => self.authenticator.authenticate_for(token, hosts::bare(host))?,
-            None => self.without_credentials(conn, host, headers)?,
+            None => self.without_credentials(conn, host, headers).await?,
         };
         let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let info = RequestInfo {
@@ -56,14 +62,14 @@ impl Callers {
         Ok(Caller::new(principal, info, self.authority.clone()))
     }
 
-    fn without_credentials(&self, conn: &Conn, host: &str, headers: &HeaderMap) -> Result<Principal> {
+    async fn without_credentials(&self, conn: &Conn, host: &str, headers: &HeaderMap) -> Result<Principal> {
         match &self.anonymous {
             Anonymous::Owner(owner)
                 if !conn.tls && conn.is_local() && hosts::is_loopback(host) && !from_a_page(headers) =>
             {
                 // Other users of this machine reach the port too.
                 let ours = rustix::process::geteuid().as_raw();
-                match conn.user() {
+                match conn.user().await {
                     Some(user) if user == ours || user == 0 => Ok(owner.clone()),
                     other => Err(stranger(ours, other)),
                 }

@@ -9,7 +9,7 @@ use std::{
     fmt, io,
     net::{SocketAddr, TcpListener as StdListener},
     pin::{Pin, pin},
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::Duration,
 };
 
@@ -20,7 +20,7 @@ use kernel::BoxFuture;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{OnceCell, OwnedSemaphorePermit, Semaphore, watch},
     time::timeout,
 };
 
@@ -189,7 +189,7 @@ pub(crate) struct Conn {
     pub(crate) peer: SocketAddr,
     /// Our own end, where the kernel tells.
     here: Option<SocketAddr>,
-    user: OnceLock<Option<u32>>,
+    user: OnceCell<Option<u32>>,
     pub(crate) door: Door,
     pub(crate) tls: bool,
     /// Whether it was opened through the forward proxy, and so may not ask for another.
@@ -216,8 +216,8 @@ impl Conn {
     }
 
     /// The user whose program is at the other end, on this machine; asked of the kernel once.
-    pub(crate) fn user(&self) -> Option<u32> {
-        *self.user.get_or_init(|| neighbour::user(self.peer, self.here?))
+    pub(crate) async fn user(&self) -> Option<u32> {
+        *self.user.get_or_init(async || neighbour::user(self.peer, self.here?).await).await
     }
 
     /// Whether the other end is a program on this machine, and outside of workloads.
@@ -280,7 +280,7 @@ fn begin(
         shared: shared.clone(),
         peer,
         here: stream.local_addr().ok(),
-        user: OnceLock::new(),
+        user: OnceCell::new(),
         door: door.clone(),
         tls: false,
         proxied: false,

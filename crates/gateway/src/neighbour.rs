@@ -15,6 +15,7 @@ use std::{
     mem::MaybeUninit,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     path::Path,
+    sync::LazyLock,
 };
 
 use rustix::net::{
@@ -34,10 +35,19 @@ const TCP: u8 = 6;
 const HEADER: usize = 16;
 const ANSWER: usize = 72;
 
-/// The user of the program that connected from `peer` to `here`, if the kernel tells.
-pub(crate) fn user(peer: SocketAddr, here: SocketAddr) -> Option<u32> {
-    let socket = socket(canonical(peer), canonical(here))?;
-    (!numbers_are_shared() || is_held_here(socket.inode)).then_some(socket.user)
+/// The user of the program that connected from `peer` to `here`, if the kernel tells. What looks through `/proc` does
+/// so aside: on a machine with many processes that takes milliseconds.
+pub(crate) async fn user(peer: SocketAddr, here: SocketAddr) -> Option<u32> {
+    let (peer, here) = (canonical(peer), canonical(here));
+    if *NUMBERS_ARE_SHARED {
+        let look = move || socket(peer, here).filter(|socket| is_held_here(socket.inode));
+        return tokio::task::spawn_blocking(look).await.ok()?.map(|socket| socket.user);
+    }
+    match by_netlink(peer, here) {
+        Ok(socket) => socket,
+        Err(_) => tokio::task::spawn_blocking(move || socket(peer, here)).await.ok()?,
+    }
+    .map(|socket| socket.user)
 }
 
 /// A socket that a program has.
@@ -55,14 +65,15 @@ fn socket(peer: SocketAddr, here: SocketAddr) -> Option<Socket> {
     })
 }
 
-/// Whether what haar runs may have haar's own user number: always, but for root with all numbers at hand.
-fn numbers_are_shared() -> bool {
+/// Whether what haar runs may have haar's own user number: always, but for root with all numbers at hand. Neither
+/// changes while a process runs.
+static NUMBERS_ARE_SHARED: LazyLock<bool> = LazyLock::new(|| {
     let all = || {
         let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
         map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
     };
     !rustix::process::geteuid().is_root() || !all()
-}
+});
 
 /// Whether a process of our own user namespace holds this socket, and none of another's.
 fn is_held_here(inode: u64) -> bool {
@@ -169,13 +180,13 @@ mod tests {
         Some((there, listener.accept().unwrap().0))
     }
 
-    #[test]
-    fn a_connection_of_ours_is_ours() {
+    #[tokio::test]
+    async fn a_connection_of_ours_is_ours() {
         let ours = rustix::process::geteuid().as_raw();
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let Some((there, here)) = connection(address) else { continue };
             let (peer, at) = (here.peer_addr().unwrap(), here.local_addr().unwrap());
-            assert_eq!(user(peer, at), Some(ours), "{address}");
+            assert_eq!(user(peer, at).await, Some(ours), "{address}");
             let table = if peer.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" };
             let listed = by_table(&fs::read_to_string(table).unwrap(), peer, at);
             assert_eq!(listed.map(|socket| socket.user), Some(ours), "{address}");
@@ -225,19 +236,19 @@ mod tests {
         child.wait().unwrap();
     }
 
-    #[test]
-    fn nobody_has_a_connection_that_was_closed() {
+    #[tokio::test]
+    async fn nobody_has_a_connection_that_was_closed() {
         let (there, here) = connection("127.0.0.1:0").unwrap();
         let (peer, at) = (here.peer_addr().unwrap(), here.local_addr().unwrap());
         drop(there);
-        assert_eq!(user(peer, at), None, "the kernel would say root");
+        assert_eq!(user(peer, at).await, None, "the kernel would say root");
         assert_eq!(by_table(&fs::read_to_string("/proc/net/tcp").unwrap(), peer, at), None);
     }
 
-    #[test]
-    fn there_is_no_user_where_there_is_no_connection() {
+    #[tokio::test]
+    async fn there_is_no_user_where_there_is_no_connection() {
         let (here, there) = ("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap());
-        assert_eq!(user(here, there), None);
+        assert_eq!(user(here, there).await, None);
     }
 
     proptest! {

@@ -54,7 +54,7 @@ async fn called(
     style: ErrorStyle,
 ) -> Result<Answer> {
     let (found, served) = find(conn, host, parts)?;
-    let caller = identify(conn, host, parts)?;
+    let caller = identify(conn, host, parts).await?;
     let format = Format::new(found.id, found.binding.response_body, system, style)?;
     let most = conn.shared.limits.body;
     let body = inflated(&parts.headers, whole(body, most).await?, most)?;
@@ -76,8 +76,8 @@ fn find<'c>(conn: &'c Conn, host: &'c str, parts: &'c Parts) -> Result<(Match<'c
     Ok((found, served))
 }
 
-fn identify(conn: &Conn, host: &str, parts: &Parts) -> Result<Caller> {
-    conn.shared.callers.identify(conn, host, &parts.uri, &parts.headers)
+async fn identify(conn: &Conn, host: &str, parts: &Parts) -> Result<Caller> {
+    conn.shared.callers.identify(conn, host, &parts.uri, &parts.headers).await
 }
 
 /// The whole body, if it is not too large.

@@ -2,15 +2,18 @@
 
 use std::io::Write;
 
-use apis::google::cloud::secretmanager::v1::{
-    AccessSecretVersionRequest, AccessSecretVersionResponse, CreateSecretRequest, Secret,
+use apis::google::cloud::{
+    resourcemanager::v3::MoveProjectRequest,
+    secretmanager::v1::{
+        AccessSecretVersionRequest, AccessSecretVersionResponse, CreateSecretRequest, Secret,
+    },
 };
 use prost::Message;
 use tokio::net::TcpStream;
 
 use crate::{
     client::{Channel, Ended, frame, secure, tunnel},
-    world::{ACCESS, CREATE, World},
+    world::{ACCESS, CREATE, MOVE, World},
 };
 
 const OWNER: (&str, &str) = ("authorization", "Bearer owner");
@@ -81,6 +84,32 @@ async fn a_missing_permission_is_refused_in_googles_words() {
     assert_eq!(details.code, 7);
     assert_eq!(details.details[0].type_url, "type.googleapis.com/google.rpc.ErrorInfo");
     assert_eq!(channel.call(CREATE, &[OWNER], &request).await.code, 0);
+}
+
+#[tokio::test]
+async fn nothing_runs_that_could_not_be_asked_about() {
+    let world = World::new();
+    let mut channel = Channel::plain(world.address()).await;
+    let to = |destination: &str| MoveProjectRequest {
+        name: "projects/my-project".into(),
+        destination_parent: destination.into(),
+    };
+    // The reader may not put a project anywhere; a place that is no name must not spare it the question.
+    assert_eq!(channel.call(MOVE, &[READER], &to("folders/1")).await.code, 7);
+    for nowhere in ["", "folders/", "the-folder", "projects//x"] {
+        for caller in [READER, OWNER] {
+            let ended = channel.call(MOVE, &[caller], &to(nowhere)).await;
+            assert_eq!(ended.code, 3, "{nowhere}: {ended:?}");
+            assert_eq!(ended.message, "Invalid resource field value in the request.");
+            let info =
+                apis::google::rpc::ErrorInfo::decode(&*ended.details.unwrap().details[0].value).unwrap();
+            assert_eq!(info.reason, "RESOURCE_PROJECT_INVALID");
+            assert_eq!(info.metadata["method"], "google.cloud.resourcemanager.v3.Projects.MoveProject");
+        }
+    }
+    assert_eq!(world.moves(), 0, "nothing was moved");
+    assert_eq!(channel.call(MOVE, &[OWNER], &to("folders/1")).await.code, 0);
+    assert_eq!(world.moves(), 1);
 }
 
 #[tokio::test]

@@ -1,10 +1,25 @@
-//! A gateway with a product behind it: two methods of Secret Manager over a map, a few callers, three projects.
+//! A gateway with products behind it: two methods of Secret Manager and one of Resource Manager, a few callers, three
+//! projects.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use apis::google::cloud::secretmanager::v1::{
-    AccessSecretVersionRequest, AccessSecretVersionResponse, CreateSecretRequest, Secret, SecretPayload,
-    secret_manager_service::{ACCESS_SECRET_VERSION, CREATE_SECRET},
+use apis::google::{
+    cloud::{
+        resourcemanager::v3::{MoveProjectRequest, projects::MOVE_PROJECT},
+        secretmanager::v1::{
+            AccessSecretVersionRequest, AccessSecretVersionResponse, CreateSecretRequest, Secret,
+            SecretPayload,
+            secret_manager_service::{ACCESS_SECRET_VERSION, CREATE_SECRET},
+        },
+    },
+    longrunning::Operation,
 };
 use gateway::{Anonymous, Builder, Ca, Gateway, Listener, Opened};
 use kernel::{
@@ -18,10 +33,21 @@ use kernel::{
 pub(crate) const ACCESS: &str = "/google.cloud.secretmanager.v1.SecretManagerService/AccessSecretVersion";
 pub(crate) const CREATE: &str = "/google.cloud.secretmanager.v1.SecretManagerService/CreateSecret";
 
+pub(crate) const MOVE: &str = "/google.cloud.resourcemanager.v3.Projects/MoveProject";
+
 const ON_VERSION: &[Grant] = &[grant("secretmanager.versions.access", "{name}")];
 const ON_PARENT: &[Grant] = &[grant("secretmanager.secrets.create", "{parent}")];
 
-struct Vault;
+const ON_BOTH: &[Grant] = &[
+    grant("resourcemanager.projects.move", "{name}"),
+    grant("resourcemanager.projects.create", "{destination_parent}"),
+];
+
+#[derive(Default)]
+struct Vault {
+    /// How often a project was moved.
+    moves: Arc<AtomicUsize>,
+}
 
 async fn access(
     _: Arc<Vault>,
@@ -50,10 +76,17 @@ async fn create(_: Arc<Vault>, _: Caller, request: CreateSecretRequest) -> Resul
     Ok(Secret { name: format!("{}/secrets/{}", request.parent, request.secret_id), ..Default::default() })
 }
 
-fn methods() -> Vec<Method> {
-    Mount::new(Arc::new(Vault))
+/// Takes whatever it is given.
+async fn move_project(vault: Arc<Vault>, _: Caller, _: MoveProjectRequest) -> Result<Operation> {
+    vault.moves.fetch_add(1, Ordering::Relaxed);
+    Ok(Operation::default())
+}
+
+fn methods(moves: Arc<AtomicUsize>) -> Vec<Method> {
+    Mount::new(Arc::new(Vault { moves }))
         .unary(ACCESS_SECRET_VERSION, ON_VERSION, access)
         .unary(CREATE_SECRET, ON_PARENT, create)
+        .unary(MOVE_PROJECT, ON_BOTH, move_project)
         .done()
 }
 
@@ -73,13 +106,14 @@ impl Authenticator for Tokens {
     }
 }
 
-/// The owner may everything; the reader may read what lies in `my-project`.
+/// The owner may everything; the reader may read what lies in `my-project`, and take projects away from where they are.
 struct Rules;
 
 impl Authority for Rules {
     fn allows(&self, who: &Principal, permission: &str, on: &Resource, _: &RequestInfo) -> bool {
         *who == owner()
             || (permission == "secretmanager.versions.access" && on.name.starts_with("projects/my-project/"))
+            || permission == "resourcemanager.projects.move"
     }
 }
 
@@ -111,6 +145,7 @@ impl Projects for Known {
 pub(crate) struct World {
     pub(crate) gateway: Gateway,
     pub(crate) ca: Arc<Ca>,
+    moves: Arc<AtomicUsize>,
     opened: Opened,
     _directory: tempfile::TempDir,
 }
@@ -124,14 +159,20 @@ impl World {
     pub(crate) fn with(change: impl FnOnce(Builder) -> Builder) -> World {
         let directory = tempfile::tempdir().unwrap();
         let ca = Arc::new(Ca::open(directory.path()).unwrap());
+        let moves = Arc::new(AtomicUsize::new(0));
         let builder = Gateway::builder(Arc::new(Tokens), Arc::new(Rules), Arc::new(Known))
-            .methods(methods())
+            .methods(methods(moves.clone()))
             .anonymous(Anonymous::Owner(owner()))
             .tls(ca.clone());
         let gateway = change(builder).build().unwrap();
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let opened = gateway.open(Listener::machine(socket)).unwrap();
-        World { gateway, ca, opened, _directory: directory }
+        World { gateway, ca, moves, opened, _directory: directory }
+    }
+
+    /// How often a project was moved.
+    pub(crate) fn moves(&self) -> usize {
+        self.moves.load(Ordering::Relaxed)
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
