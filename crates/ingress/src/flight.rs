@@ -173,6 +173,10 @@ impl Flight {
             headers.insert("x-cloud-trace-context", value);
         }
         headers.insert(header::SERVER, HeaderValue::from_static("Google Frontend"));
+        // Nobody but the client may keep a response that sets a cookie.
+        if headers.contains_key(header::SET_COOKIE) {
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
+        }
     }
 
     /// Lets go of the client's read buffer, which the texts of a long request would otherwise hold.
