@@ -96,6 +96,8 @@ pub(super) fn mount(kind: &str, target: &str, options: &std::ffi::CStr) -> io::R
 fn new_filesystem(kind: &str) -> io::Result<OwnedFd> {
     use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
     let context = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    // What /proc/mounts calls its device; programs that look for the kernel's trees expect their own names.
+    rustix::mount::fsconfig_set_string(&context, "source", kind)?;
     rustix::mount::fsconfig_create(&context)?;
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
