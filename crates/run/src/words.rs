@@ -205,6 +205,12 @@ pub(crate) fn volume_not_served(name: &str, kind: &str) -> Error {
     Error::bad_field("spec.template.spec.volumes", why)
 }
 
+/// A container listens on one port, if any.
+pub(crate) fn at_most_one_port(field: &str, ports: usize) -> Result<(), Error> {
+    let why = "ports should contain 0 or 1 port.";
+    if ports > 1 { Err(Error::bad_field(field, format!("{field}: {why}"))) } else { Ok(()) }
+}
+
 /// A mount of a part of a volume.
 pub(crate) fn no_sub_paths(volume: &str) -> Error {
     let why = format!("The mount of volume '{volume}' has a sub path, which is not supported here.");

@@ -82,7 +82,8 @@ pub(super) fn template(template: knative::RevisionTemplate) -> Result<Template> 
         flag("run.googleapis.com/sessionAffinity", annotations.remove("run.googleapis.com/sessionAffinity"))?;
     let environment = annotations.remove("run.googleapis.com/execution-environment");
     let needs = needs(annotations.remove(NEEDS).as_deref())?;
-    let containers = spec.containers.into_iter().map(|container| {
+    let containers = spec.containers.into_iter().enumerate().map(|(index, container)| {
+        refuse_foreign(index, &container)?;
         let mut container = read_container(container, &secrets)?;
         container.cpu_idle = throttled.unwrap_or(true);
         container.startup_cpu_boost = boost.unwrap_or(false);
@@ -117,6 +118,19 @@ fn needs(text: Option<&str>) -> Result<BTreeMap<String, Vec<String>>> {
             "must be a JSON object of container names, each with an array of the names it depends on",
         )
     })
+}
+
+/// Refuses what containers of Kubernetes have and those of Cloud Run have not: dropped, nobody would know.
+fn refuse_foreign(index: usize, container: &knative::Container) -> Result<()> {
+    let at = |field: &str| format!("spec.template.spec.containers[{index}].{field}");
+    let foreign = [
+        ("env_from", !container.env_from.is_empty()),
+        ("security_context", container.security_context.is_some()),
+    ];
+    match foreign.iter().find(|(_, is_set)| *is_set) {
+        Some((field, _)) => Err(Error::bad_field(at(field), format!("{}: is not supported.", at(field)))),
+        None => words::at_most_one_port(&at("ports"), container.ports.len()),
+    }
 }
 
 fn read_container(container: knative::Container, secrets: &Map) -> Result<Container> {

@@ -51,7 +51,15 @@ pub(super) fn template(template: v2::RevisionTemplate) -> Result<Template> {
         scaling: template.scaling.map(revision_scaling).transpose()?,
         timeout_seconds: u32::try_from(seconds).map_err(|_| negative("template.timeout"))?,
         service_account: template.service_account,
-        containers: template.containers.into_iter().map(container).collect::<Result<_>>()?,
+        containers: template
+            .containers
+            .into_iter()
+            .enumerate()
+            .map(|(index, one)| {
+                words::at_most_one_port(&format!("template.containers[{index}].ports"), one.ports.len())?;
+                container(one)
+            })
+            .collect::<Result<_>>()?,
         concurrency: count(
             "template.max_instance_request_concurrency",
             template.max_instance_request_concurrency,
