@@ -228,7 +228,7 @@ impl Iam {
         let account = AccountRecord { deleted: 0, ..found.value.clone() };
         let aside = self.deleted.key(id);
         let txn = creation(&account).check(&aside, found.revision).delete(&aside);
-        match self.accounts.commit(txn).await? {
+        match self.transact(txn).await? {
             Outcome::Committed(_) => Ok(account),
             Outcome::Conflict(_) => {
                 let id = account.email.split('@').next().unwrap_or_default();
@@ -238,8 +238,8 @@ impl Iam {
     }
 
     /// Forgets what nobody can ask for any more: accounts deleted more than thirty days ago with their keys and
-    /// policies, custom roles whose ids are free again, and sessions whose last token expired. Worth calling now and
-    /// then; it does a part at a time.
+    /// policies, custom roles whose ids are free again, sessions whose last token expired, and pools and providers that
+    /// cannot come back. Worth calling now and then; it does a part at a time.
     ///
     /// # Errors
     /// Those of the store.
@@ -258,15 +258,10 @@ impl Iam {
                 txn = txn.delete(self.keys.key(&key));
             }
         }
-        if txn.deletes.is_empty() { Ok(()) } else { self.commit(txn).await }
-    }
-
-    /// Carries out a change that may lose against another.
-    pub(crate) async fn commit(&self, txn: Txn) -> Result<()> {
-        match self.accounts.commit(txn).await? {
-            Outcome::Committed(_) => Ok(()),
-            Outcome::Conflict(_) => Err(Error::aborted("There were concurrent changes. Please retry.")),
+        if !txn.deletes.is_empty() {
+            self.commit(txn).await?;
         }
+        self.forget_federation().await
     }
 
     /// What is written in the transaction that deletes a project: its accounts.

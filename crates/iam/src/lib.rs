@@ -19,6 +19,7 @@ mod api;
 mod audit;
 mod auth;
 mod cel;
+mod commit;
 mod compiled;
 mod conditions;
 mod constraints;

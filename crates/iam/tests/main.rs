@@ -8,6 +8,7 @@
 //! - `roles`: custom roles, and what can be granted where
 //! - `groups`: who is granted something through a group
 //! - `credentials`: tokens issued, checked, delegated, ended
+//! - `forget`: what is deleted for good, and who knows of it at once
 //! - `federation`: pools, providers, and what an issuer's token becomes
 //! - `sign_in`: a person signs in, and what is refused on the way
 //! - `web`: OAuth's endpoints and the metadata server
@@ -21,6 +22,7 @@ mod conditions;
 mod credentials;
 mod explain;
 mod federation;
+mod forget;
 mod groups;
 mod policies;
 mod roles;

@@ -57,6 +57,11 @@ impl World {
         World { iam, clock, store, _dir: dir }
     }
 
+    /// How many records the store has under a prefix.
+    pub(crate) async fn stored(&self, prefix: &str) -> usize {
+        self.store.range(prefix, "", 1000).await.unwrap().0.len()
+    }
+
     /// Another reading of the same store, as after a restart.
     pub(crate) async fn reopened(&self) -> Arc<Iam> {
         open(&self.store, &self.clock).await

@@ -10,6 +10,7 @@
 //! Source: <https://cloud.google.com/iam/docs/workload-identity-federation>.
 
 mod exchange;
+mod forget;
 mod issuer;
 mod mapping;
 mod record;
@@ -25,7 +26,7 @@ use kernel::{
     mirror::Versioned,
     paging::Page,
     ports::Projects,
-    store::{Store, Txn},
+    store::Store,
 };
 
 use crate::{Iam, counted};
@@ -103,8 +104,8 @@ impl fmt::Display for Name<'_> {
 
 /// Pools, providers, and the keys of their issuers.
 pub(crate) struct Pools {
-    pools: Collection<PoolRecord>,
-    providers: Collection<ProviderRecord>,
+    pub(crate) pools: Collection<PoolRecord>,
+    pub(crate) providers: Collection<ProviderRecord>,
     pub(crate) issuers: issuer::Issuers,
 }
 
@@ -185,16 +186,9 @@ impl Iam {
         let pools = &self.federation.pools;
         let key = name.pool_key();
         if pools.find(&key).is_some_and(|pool| self.is_gone(pool.deleted)) {
-            pools.delete_with(&key, "", |_| Ok(self.without_providers(name))).await?;
+            self.forget_pool(name).await?;
         }
         pools.create(&key, pool).await
-    }
-
-    /// What forgets the providers of a pool that is made anew.
-    fn without_providers(&self, name: &Name<'_>) -> Txn {
-        let providers = self.federation.providers.mirror();
-        let inside = providers.range(&format!("{}/", name.pool_key()), "", 100);
-        inside.iter().fold(Txn::new(), |txn, (key, _)| txn.delete(providers.key(key)))
     }
 
     /// Makes a provider.
