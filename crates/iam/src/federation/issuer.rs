@@ -3,7 +3,8 @@
 //! An issuer is asked as OpenID Connect has it: its discovery document names its key set. Both are small, come over
 //! https (or plain http from this machine, which is how tests and local issuers are reached), and within a limit of
 //! time. A key id that is not known makes haar look again, but not more often than every few seconds, so that made-up
-//! ids do not turn into traffic.
+//! ids do not turn into traffic; nor is an issuer that gave no keys asked again sooner. An issuer elsewhere cannot name
+//! keys on this machine, or it could make haar ask whatever listens here.
 //!
 //! Source: <https://openid.net/specs/openid-connect-discovery-1_0.html>, RFC 7517.
 
@@ -28,7 +29,7 @@ const MOST_KEYS: usize = 128;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long keys are kept.
 const KEPT: Duration = Duration::from_secs(300);
-/// How soon an issuer is asked again for a key that it did not have.
+/// How soon an issuer is asked again for a key that it did not have, or after it gave none.
 const AGAIN: Duration = Duration::from_secs(5);
 /// The most issuers whose keys are kept.
 const MOST_ISSUERS: usize = 256;
@@ -120,10 +121,19 @@ pub(crate) struct Issuers {
     known: Mutex<HashMap<String, Known>>,
 }
 
+/// What an issuer answered, and when.
 #[derive(Clone)]
 struct Known {
-    keys: Arc<[Key]>,
+    answer: Result<Arc<[Key]>, String>,
     read: Instant,
+}
+
+impl Known {
+    /// Whether what was answered is good enough not to ask again.
+    fn suffices(&self, has: impl Fn(&Key) -> bool) -> bool {
+        let age = self.read.elapsed();
+        age < AGAIN || (age < KEPT && self.answer.as_ref().is_ok_and(|keys| keys.iter().any(has)))
+    }
 }
 
 impl Issuers {
@@ -137,20 +147,18 @@ impl Issuers {
     /// # Errors
     /// Why the issuer cannot be asked, for the log.
     pub(super) async fn keys(&self, issuer: &str, has: impl Fn(&Key) -> bool) -> Result<Arc<[Key]>, String> {
-        if let Some(known) = self.known(issuer) {
-            let age = known.read.elapsed();
-            if age < AGAIN || (age < KEPT && known.keys.iter().any(&has)) {
-                return Ok(known.keys);
-            }
+        if let Some(known) = self.known(issuer).filter(|known| known.suffices(&has)) {
+            return known.answer;
         }
         let asked = tokio::time::timeout(PATIENCE, self.ask(issuer)).await;
-        let keys: Arc<[Key]> = asked.map_err(|_| "it did not answer in time".to_owned())??.into();
+        let asked = asked.unwrap_or_else(|_| Err("it did not answer in time".to_owned()));
+        let answer: Result<Arc<[Key]>, String> = asked.map(Into::into);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MOST_ISSUERS {
             known.clear();
         }
-        known.insert(issuer.to_owned(), Known { keys: keys.clone(), read: Instant::now() });
-        Ok(keys)
+        known.insert(issuer.to_owned(), Known { answer: answer.clone(), read: Instant::now() });
+        answer
     }
 
     fn known(&self, issuer: &str) -> Option<Known> {
@@ -167,8 +175,31 @@ impl Issuers {
         }
         let keys =
             document.get("jwks_uri").and_then(Value::as_str).ok_or(format!("{place} names no jwks_uri"))?;
+        check_place(issuer, keys).map_err(|why| format!("{keys}: {why}"))?;
         read_keys(&fetch.get(keys, LARGEST).await?).map_err(|why| format!("{keys}: {why}"))
     }
+}
+
+/// Whether an issuer may have its keys at an address: over https, elsewhere only if it is elsewhere itself, and on this
+/// machine only if it is on this machine.
+fn check_place(issuer: &str, keys: &str) -> Result<(), &'static str> {
+    super::check_issuer(keys).map_err(|_| "keys are at an https address, or at http on this machine")?;
+    match is_local(keys) && !is_local(issuer) {
+        true => Err("an issuer elsewhere cannot have its keys on this machine"),
+        false => Ok(()),
+    }
+}
+
+/// Whether an address is one of this machine, by name or by number; a name that says neither is somewhere else.
+pub(super) fn is_local(address: &str) -> bool {
+    let uri = address.parse::<http::Uri>().ok();
+    let host = uri.as_ref().and_then(http::Uri::host).unwrap_or_default().trim_matches(['[', ']']);
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    let is_here = |ip: std::net::IpAddr| {
+        let ip = ip.to_canonical();
+        ip.is_loopback() || ip.is_unspecified()
+    };
+    host == "localhost" || host.ends_with(".localhost") || host.parse().is_ok_and(is_here)
 }
 
 #[cfg(test)]
@@ -260,7 +291,39 @@ mod tests {
         assert_eq!(issuers.keys("https://i", |key| key.id == "made-up").await.unwrap().len(), 1);
         assert_eq!(web.0.lock().unwrap().1, 2, "the document and the keys, once");
         assert!(issuers.keys("https://j", |_| true).await.unwrap_err().contains("another issuer"));
-        assert!(issuers.keys("https://nowhere", |_| true).await.is_err());
+        let asked = || web.0.lock().unwrap().1;
+        let before = asked();
+        for _ in 0..3 {
+            assert!(issuers.keys("https://nowhere", |_| true).await.is_err());
+        }
+        assert_eq!(asked(), before + 1, "an issuer that gave nothing is not asked for every token");
+    }
+
+    #[tokio::test]
+    async fn an_issuer_elsewhere_cannot_point_here() {
+        let signer = Signer::generate("k1".into()).unwrap();
+        let web = Arc::new(Web::default());
+        let issuers = Issuers::default();
+        issuers.reach_by(web.clone());
+        let keys = json!({"keys": [signer.public().jwk("k1")]}).to_string();
+        for (issuer, place, is_taken) in [
+            ("https://a", "https://keys.a/set", true),
+            ("https://b", "http://127.0.0.1:9/keys", false),
+            ("https://c", "https://localhost/keys", false),
+            ("https://d", "https://[::ffff:127.0.0.1]/keys", false),
+            ("https://e", "http://e/keys", false),
+            ("https://f", "https://0.0.0.0/keys", false),
+            ("https://g", "file:///etc/passwd", false),
+            ("https://h", "https://X.LocalHost./keys", false),
+            ("http://127.0.0.1:8", "http://127.0.0.1:9/keys", true),
+        ] {
+            let document = json!({"issuer": issuer, "jwks_uri": place}).to_string();
+            let mut web = web.0.lock().unwrap();
+            web.0.insert(format!("{issuer}/.well-known/openid-configuration"), document);
+            web.0.insert(place.into(), keys.clone());
+            drop(web);
+            assert_eq!(issuers.keys(issuer, |_| true).await.is_ok(), is_taken, "{place}");
+        }
     }
 
     proptest! {

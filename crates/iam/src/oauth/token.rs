@@ -66,6 +66,49 @@ fn known_client(form: &Form) -> Result<&str, No> {
     }
 }
 
+/// Where the names of Google's scopes begin.
+const SCOPE: &str = "https://www.googleapis.com/auth/";
+/// What stands for all of Google Cloud.
+const WHOLE: &str = "https://www.googleapis.com/auth/cloud-platform";
+/// How the names of those begin that are a part of it, and that libraries ask for when they hold the whole.
+const PARTS: [&str; 16] = [
+    "appengine.",
+    "bigquery",
+    "bigtable.",
+    "cloud-platform",
+    "cloud.",
+    "cloud_",
+    "cloudkms",
+    "compute",
+    "datastore",
+    "devstorage.",
+    "iam",
+    "logging.",
+    "monitoring",
+    "pubsub",
+    "sqlservice.",
+    "trace.",
+];
+
+/// The scopes of a refreshed token: those that were granted, or fewer where the client asks for fewer. A part of Google
+/// Cloud is fewer than the whole.
+///
+/// # Errors
+/// `invalid_scope` for one that was not granted (RFC 6749, section 6).
+fn narrowed(granted: &[String], asked: &str) -> Result<Vec<String>, No> {
+    let asked: Vec<String> = asked.split_ascii_whitespace().map(str::to_owned).collect();
+    let has_whole = granted.iter().any(|scope| scope == WHOLE);
+    let is_part = |scope: &String| {
+        let name = scope.strip_prefix(SCOPE);
+        has_whole && name.is_some_and(|name| PARTS.iter().any(|part| name.starts_with(part)))
+    };
+    match asked.iter().all(|scope| granted.contains(scope) || is_part(scope)) {
+        _ if asked.is_empty() => Ok(granted.to_vec()),
+        true => Ok(asked),
+        false => Err(No(StatusCode::BAD_REQUEST, "invalid_scope", "Bad Request".into())),
+    }
+}
+
 impl Iam {
     /// `POST /token`.
     pub(super) async fn token(&self, request: &Request<'_>) -> Response<Bytes> {
@@ -122,8 +165,7 @@ impl Iam {
                 Refusal::Unknown => No::grant("Bad Request"),
                 Refusal::Expired | Refusal::Ended => No::grant("Token has been expired or revoked."),
             })?;
-        let asked: Vec<String> = form.get("scope").split_ascii_whitespace().map(str::to_owned).collect();
-        let scopes = if asked.is_empty() { held.scopes.clone() } else { asked };
+        let scopes = narrowed(&held.scopes, form.get("scope"))?;
         self.access_of(&held, scopes, client).await
     }
 
@@ -213,5 +255,28 @@ impl Iam {
         let record = RevokedRecord { until };
         self.revoked.commit(Txn::new().put(key, record.to_stored())).await?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refresh_never_widens() {
+        let granted = ["openid".to_owned(), WHOLE.to_owned()];
+        let is_good = |granted: &[String], asked: &str| narrowed(granted, asked).is_ok();
+        for asked in ["", "openid", WHOLE, &format!("{SCOPE}devstorage.read_only openid")] {
+            assert!(is_good(&granted, asked), "{asked}");
+        }
+        for asked in ["email", &format!("{SCOPE}drive"), &format!("openid {SCOPE}userinfo.email")] {
+            assert!(!is_good(&granted, asked), "{asked}");
+        }
+        assert!(
+            !is_good(&granted[..1], &format!("{SCOPE}devstorage.read_only")),
+            "a part of what was not granted"
+        );
+        let part = [format!("{SCOPE}logging.read")];
+        assert!(!is_good(&part, WHOLE) && is_good(&part, ""));
     }
 }
