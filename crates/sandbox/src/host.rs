@@ -133,7 +133,7 @@ fn contained(mapping: Mapping, groups: Result<Groups>, redirection: Redirection,
     };
     let mut sentence = opening(level);
     if let Err(Error { message, .. }) = &groups {
-        sentence.push_str(&format!(" There are no limits: {message}."));
+        sentence.push_str(&format!(" There are no limits, and idle instances keep their CPU: {message}."));
     }
     if mapping == Mapping::Single {
         sentence.push_str(" Every program in an instance runs as the same user.");

@@ -458,6 +458,11 @@ impl Instance {
         self.group()?.stats().step("usage")
     }
 
+    /// Processor time that it has used, in microseconds, for who asks often. Needs limits (control groups).
+    pub fn cpu_micros(&self) -> Result<u64> {
+        self.group()?.cpu_micros().step("usage")
+    }
+
     fn group(&self) -> Result<&dyn Cgroup> {
         self.shared.group()
     }

@@ -32,6 +32,7 @@ pub mod host;
 mod instance;
 mod mapping;
 mod owners;
+pub mod pages;
 mod prepare;
 mod runtime;
 pub mod spec;

@@ -44,6 +44,19 @@ fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
 }
 
+/// Drops pages of a mapping of a file from this process's page tables. They are read from the file when used again.
+///
+/// The mapping must be private, not writable, and hold nothing but the file's content.
+pub(crate) fn let_go_of_file_pages(start: usize, end: usize) -> io::Result<()> {
+    let address = std::ptr::with_exposed_provenance_mut::<std::ffi::c_void>(start);
+    // SAFETY: the kernel replaces what is mapped there by what is mapped there: the same pages of the same file, which
+    // a running program's file keeps (it cannot be opened for writing).
+    match unsafe { libc::madvise(address, end - start, libc::MADV_DONTNEED) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Moves the calling process into new namespaces.
 pub(crate) fn unshare(flags: UnshareFlags) -> io::Result<()> {
     // SAFETY: the danger is `FILES`, by which descriptors that other threads hold would no longer be theirs; callers

@@ -8,6 +8,8 @@
 //! | --- | --- |
 //! | `world.rs` | the root filesystem that the stories share, and how to run something in it |
 //! | `inside.rs` | what runs in an instance |
+//! | `harm.rs` | what runs in an instance and means harm |
+//! | `attacks.rs` | prepared images, neighbours and appetites |
 //! | `beside.rs` | instances that share a network |
 //! | `build.rs` | the host's network, and directories that are lent |
 //! | `life.rs` | starting, ending, output, signals, users |
@@ -20,10 +22,14 @@
 // Clippy knows tests by an attribute that a harness of one's own does not have.
 #![allow(clippy::unwrap_used)]
 
+#[path = "stories/attacks.rs"]
+mod attacks;
 #[path = "stories/beside.rs"]
 mod beside;
 #[path = "stories/build.rs"]
 mod build;
+#[path = "stories/harm.rs"]
+mod harm;
 #[path = "stories/inside.rs"]
 mod inside;
 #[path = "stories/life.rs"]
@@ -88,6 +94,17 @@ const STORIES: &[Story] = stories![
     Namespaces walls::an_image_cannot_move_proc,
     Namespaces walls::a_read_only_volume_cannot_be_written,
     Root walls::the_first_process_cannot_be_touched,
+    Root attacks::device_nodes_of_images_and_volumes_are_dead,
+    Root attacks::a_set_uid_program_gains_nothing,
+    Namespaces attacks::links_lead_nowhere,
+    Namespaces attacks::processes_of_the_host_get_no_signal,
+    Namespaces attacks::abstract_sockets_of_the_host_are_not_there,
+    Namespaces attacks::nothing_of_the_kernel_can_be_written,
+    Namespaces attacks::calls_by_other_numbers_are_refused,
+    Limits attacks::everything_in_memory_counts_together,
+    Limits attacks::files_without_content_count,
+    Namespaces attacks::what_the_machine_shares_is_not_one_instance_s,
+    Limits attacks::what_waits_in_sockets_counts,
     Namespaces wires::a_server_inside_is_reached,
     Namespaces wires::many_connections_outlast_a_batch,
     Namespaces wires::programs_inside_reach_our_listeners,

@@ -48,6 +48,8 @@ pub(crate) trait Cgroup: Send + Sync {
     fn kill(&self) -> io::Result<()>;
     /// What has been used.
     fn stats(&self) -> io::Result<Usage>;
+    /// Processor time that has been used, in microseconds: one small file is read.
+    fn cpu_micros(&self) -> io::Result<u64>;
     /// Removes the group; fails while processes are in it.
     fn remove(&self) -> io::Result<()>;
 }

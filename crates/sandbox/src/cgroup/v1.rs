@@ -85,8 +85,14 @@ impl Group {
         let bytes = bytes.to_string();
         write(&self.file(Controller::Memory, "memory.limit_in_bytes"), &bytes)?;
         // Memory and swap together; the file is absent where the kernel does not account for swap.
-        let with_swap = self.file(Controller::Memory, "memory.memsw.limit_in_bytes");
-        if with_swap.exists() { write(&with_swap, &bytes) } else { Ok(()) }
+        self.write_if_there("memory.memsw.limit_in_bytes", &bytes)?;
+        // What waits in TCP's buffers is not counted otherwise, and all instances share what the machine has for it.
+        self.write_if_there("memory.kmem.tcp.limit_in_bytes", &bytes)
+    }
+
+    fn write_if_there(&self, name: &str, value: &str) -> io::Result<()> {
+        let path = self.file(Controller::Memory, name);
+        if path.exists() { write(&path, value) } else { Ok(()) }
     }
 
     fn set_state(&self, state: &str) -> io::Result<()> {
@@ -141,13 +147,17 @@ impl Cgroup for Group {
 
     fn stats(&self) -> io::Result<Usage> {
         Ok(Usage {
-            cpu_micros: read_number(&self.file(Controller::CpuAccount, "cpuacct.usage"))? / 1000,
+            cpu_micros: self.cpu_micros()?,
             memory_bytes: read_number(&self.file(Controller::Memory, "memory.usage_in_bytes"))?,
             peak_bytes: read_number(&self.file(Controller::Memory, "memory.max_usage_in_bytes")).unwrap_or(0),
             // The line is there since Linux 4.13.
             oom_kills: read_keyed(&self.file(Controller::Memory, "memory.oom_control"), "oom_kill")
                 .unwrap_or(0),
         })
+    }
+
+    fn cpu_micros(&self) -> io::Result<u64> {
+        Ok(read_number(&self.file(Controller::CpuAccount, "cpuacct.usage"))? / 1000)
     }
 
     fn remove(&self) -> io::Result<()> {

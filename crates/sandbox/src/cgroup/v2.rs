@@ -131,11 +131,15 @@ impl Cgroup for Group {
 
     fn stats(&self) -> io::Result<Usage> {
         Ok(Usage {
-            cpu_micros: read_keyed(&self.path.join("cpu.stat"), "usage_usec")?,
+            cpu_micros: self.cpu_micros()?,
             memory_bytes: read_number(&self.path.join("memory.current"))?,
             peak_bytes: read_number(&self.path.join("memory.peak")).unwrap_or(0),
             oom_kills: read_keyed(&self.path.join("memory.events"), "oom_kill").unwrap_or(0),
         })
+    }
+
+    fn cpu_micros(&self) -> io::Result<u64> {
+        read_keyed(&self.path.join("cpu.stat"), "usage_usec")
     }
 
     fn remove(&self) -> io::Result<()> {

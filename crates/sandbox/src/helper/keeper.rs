@@ -17,6 +17,9 @@ use crate::sys::{self, Forked};
 use crate::wire::{self, Family, FromKeeper, SetGroups, ToKeeper, Walls};
 use crate::wiring::Wiring;
 
+/// How much an instance may have of what the kernel counts by who made the user namespace, which for all instances is
+/// the user that runs haar: without these, one could leave nothing for the others and for the host.
+const SHARES: [(&str, &str); 2] = [("max_inotify_instances", "32"), ("max_inotify_watches", "65536")];
 /// How many connections may wait for a listener of ours to be accepted.
 const BACKLOG: i32 = 1024;
 
@@ -87,6 +90,10 @@ fn prepare(haar: &OwnedFd, network: Network) -> Result<SetGroups> {
     become_root(groups).step("root of the user namespace")?;
     // From here on no process of the same user can look into this one or its children.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).step("not dumpable")?;
+    for (what, share) in SHARES {
+        // A kernel that has no such limit counts nothing either.
+        let _ = std::fs::write(format!("/proc/sys/user/{what}"), share);
+    }
     if network == Network::Isolated {
         set_up_network()?;
     }

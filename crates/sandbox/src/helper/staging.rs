@@ -180,9 +180,10 @@ fn make_dev(groups: SetGroups) -> Result<()> {
     }
     fs::create_dir("dev/pts").step("/dev/pts")?;
     fs::create_dir("dev/shm").step("/dev/shm")?;
+    // All instances share the host's number of terminals.
     let terminals = match groups {
-        SetGroups::Allowed => c"newinstance,ptmxmode=0666,mode=0620,gid=5",
-        SetGroups::Denied => c"newinstance,ptmxmode=0666,mode=0620",
+        SetGroups::Allowed => c"newinstance,ptmxmode=0666,mode=0620,max=64,gid=5",
+        SetGroups::Denied => c"newinstance,ptmxmode=0666,mode=0620,max=64",
     };
     let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
     rustix::mount::mount("devpts", "dev/pts", "devpts", flags, Some(terminals)).step("/dev/pts")?;

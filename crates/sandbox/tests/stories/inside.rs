@@ -1,11 +1,13 @@
 //! What runs in an instance, when no program of the machine does it.
-#![allow(unsafe_code)]
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::unix::net::UnixStream;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixStream};
 use std::process::Command;
 use std::time::Duration;
+
+use crate::harm;
 
 pub(crate) fn run(words: &[String]) {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -19,8 +21,8 @@ pub(crate) fn run(words: &[String]) {
         ["ask-unix", path] => println!("{}", ask_unix(path)),
         ["eat", bytes] => eat(bytes.parse().unwrap()),
         ["bomb"] => bomb(),
-        ["attempts"] => attempts(),
-        _ => panic!("unknown: {words:?}"),
+        ["ask-abstract", name] => println!("{}", ask_abstract(name)),
+        _ => harm::run(&words),
     }
 }
 
@@ -43,6 +45,15 @@ fn ask(addr: &str) -> String {
 fn ask_unix(path: &str) -> String {
     let mut text = String::new();
     match UnixStream::connect(path).and_then(|mut stream| stream.read_to_string(&mut text)) {
+        Ok(_) => text,
+        Err(error) => error.kind().to_string(),
+    }
+}
+
+fn ask_abstract(name: &str) -> String {
+    let mut text = String::new();
+    let connected = SocketAddr::from_abstract_name(name).and_then(|addr| UnixStream::connect_addr(&addr));
+    match connected.and_then(|mut stream| stream.read_to_string(&mut text)) {
         Ok(_) => text,
         Err(error) => error.kind().to_string(),
     }
@@ -83,47 +94,4 @@ fn bomb() {
         }
     };
     println!("{} {}", children.len(), error.kind());
-}
-
-/// Tries what a workload has no business with, and prints each with the error it got.
-fn attempts() {
-    let tell = |name: &str, result: i64| {
-        let error = if result < 0 { std::io::Error::last_os_error().raw_os_error().unwrap() } else { 0 };
-        println!("{name}={error}");
-    };
-    // SAFETY: the calls take numbers, null pointers and static strings; all are expected to be refused.
-    unsafe {
-        let null = std::ptr::null::<u8>();
-        let call = |number, a: i64, b: i64| libc::syscall(number, a, b, 0_i64, 0_i64, 0_i64);
-        tell(
-            "mount",
-            libc::syscall(libc::SYS_mount, c"none".as_ptr(), c"/tmp".as_ptr(), c"tmpfs".as_ptr(), 0, null),
-        );
-        tell("umount", libc::syscall(libc::SYS_umount2, c"/proc".as_ptr(), libc::MNT_DETACH));
-        tell(
-            "mknod",
-            libc::syscall(libc::SYS_mknodat, libc::AT_FDCWD, c"/tmp/d".as_ptr(), libc::S_IFBLK, 0x801),
-        );
-        tell("ptrace", call(libc::SYS_ptrace, i64::from(libc::PTRACE_ATTACH), 1));
-        tell("unshare", call(libc::SYS_unshare, i64::from(libc::CLONE_NEWUSER), 0));
-        tell("clone", call(libc::SYS_clone, i64::from(libc::CLONE_NEWUSER | libc::SIGCHLD), 0));
-        tell("clone3", call(libc::SYS_clone3, 0, 0));
-        tell("bpf", call(libc::SYS_bpf, 0, 0));
-        tell("keyctl", call(libc::SYS_keyctl, 0, -3));
-        tell("io_uring", call(libc::SYS_io_uring_setup, 1, 0));
-        tell("perf", call(libc::SYS_perf_event_open, 0, 0));
-        tell("future", call(2000, 0, 0));
-        let socket = |family, kind, protocol| i64::from(libc::socket(family, kind, protocol));
-        tell("raw", socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP));
-        tell("packet", socket(libc::AF_PACKET, libc::SOCK_RAW, 0));
-        tell("vsock", socket(libc::AF_VSOCK, libc::SOCK_STREAM, 0));
-        tell("alg", socket(libc::AF_ALG, libc::SOCK_SEQPACKET, 0));
-        tell("netfilter", socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_NETFILTER));
-        tell("sethostname", i64::from(libc::sethostname(c"x".as_ptr(), 1)));
-        tell("init-memory", i64::from(libc::open(c"/proc/1/mem".as_ptr(), libc::O_RDONLY)));
-        tell("init-root", i64::from(libc::open(c"/proc/1/root".as_ptr(), libc::O_RDONLY)));
-        tell("init-exe", i64::from(libc::open(c"/proc/1/exe".as_ptr(), libc::O_RDONLY)));
-        tell("init-fds", i64::from(libc::open(c"/proc/1/fd".as_ptr(), libc::O_RDONLY)));
-        tell("route-socket", socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE));
-    }
 }
