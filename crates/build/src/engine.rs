@@ -17,8 +17,8 @@ use tokio::{
 };
 
 use crate::{
-    Event, Failure, Plan, Settings, detect,
-    files::{self, Files},
+    Event, Failure, Plan, Settings, detect, disk,
+    files::{self, Cache, Files},
     output::{Listener, Teller},
     python::{self, Layers},
     settings::{HOME, Surroundings},
@@ -33,6 +33,7 @@ const AT_ONCE: usize = 2;
 pub struct Builds {
     maker: Arc<dyn ImageMaker>,
     files: Files,
+    disk: u64,
     turns: Semaphore,
 }
 
@@ -110,9 +111,11 @@ pub(crate) struct Job<'a> {
     pub(crate) maker: Arc<dyn ImageMaker>,
     pub(crate) base: MachineBase,
     pub(crate) teller: Teller,
-    pub(crate) files: &'a Files,
+    files: &'a Files,
+    project: &'a str,
+    disk: u64,
     sandbox: &'a Sandbox,
-    around: Surroundings,
+    pub(crate) around: Surroundings,
     deadline: Instant,
     lent: Lent,
 }
@@ -123,7 +126,13 @@ impl Builds {
     /// # Errors
     /// Those of the disk.
     pub fn open(directory: &Path, maker: Arc<dyn ImageMaker>) -> std::io::Result<Builds> {
-        Ok(Builds { maker, files: Files::open(directory)?, turns: Semaphore::new(AT_ONCE) })
+        Ok(Builds { maker, files: Files::open(directory)?, disk: disk::MOST, turns: Semaphore::new(AT_ONCE) })
+    }
+
+    /// Lets a step have at most this much on the disk, in bytes, instead of 16 GiB. What it writes within about half a
+    /// second comes on top.
+    pub fn with_disk(self, bytes: u64) -> Builds {
+        Builds { disk: bytes, ..self }
     }
 
     /// Builds what [`source::pack`] wrote. Dropped, a build ends.
@@ -150,8 +159,9 @@ impl Builds {
         let Received { settings, around, folder, digest, base } = received;
         let teller = Teller::new(Arc::new(listener) as Listener, around.secrets.clone());
         let lent = Lent { sandbox: sandbox.clone(), directories: Mutex::default() };
-        let (maker, files) = (self.maker.clone(), &self.files);
-        let job = Job { maker, base, teller, files, sandbox, around, deadline, lent };
+        let (maker, files, project) = (self.maker.clone(), &self.files, &order.project);
+        let job =
+            Job { maker, base, teller, files, project, disk: self.disk, sandbox, around, deadline, lent };
         let plan = look(&job, &folder, settings).await?;
         let made = python::build(&job, &plan, folder, &digest).await?;
         let elapsed = || started.elapsed();
@@ -218,6 +228,7 @@ impl Job<'_> {
             around: &self.around,
             teller: &self.teller,
             files: self.files,
+            disk: self.disk,
             deadline: self.deadline,
         }
     }
@@ -242,6 +253,30 @@ impl Job<'_> {
         })?;
         self.lent.all().remove(directory);
         Ok(())
+    }
+
+    /// What pip has fetched for this project, given to a step. `None` while another build has it, and where it cannot be
+    /// had: pip does without.
+    pub(crate) async fn pip_cache(&self) -> Option<Cache<'_>> {
+        let cache = self.files.pip_cache(self.project)?;
+        let path = cache.path().to_owned();
+        let made = async {
+            // A build that was killed left it to its step.
+            if path.exists() {
+                self.reclaim(&path).await?;
+            }
+            let ours = path.clone();
+            let trimmed = blocking(move || Ok(files::trim_cache(&ours)));
+            trimmed.await?.map_err(|error| Failure::new(error.to_string()))?;
+            self.give(&path).await
+        };
+        match made.await {
+            Ok(()) => Some(cache),
+            Err(failure) => {
+                tracing::warn!("pip keeps nothing of what it fetches: {}", failure.error);
+                None
+            }
+        }
     }
 
     async fn publish(

@@ -12,6 +12,7 @@
 //! Declined: Dockerfiles and other languages than Python (not yet), buildpacks' own builders (they are images of
 //! registries), and builds where the machine allows no namespaces: a step would be a plain process of the user's.
 
+mod disk;
 mod engine;
 mod failure;
 mod files;

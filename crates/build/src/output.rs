@@ -102,7 +102,7 @@ fn without_escapes(text: &str) -> String {
 }
 
 /// Covers `user:password@` in addresses, known or not.
-fn without_users(text: &str) -> String {
+pub(crate) fn without_users(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("://") {

@@ -14,6 +14,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::output::without_users;
+
 /// The largest file of settings, in bytes.
 const MAX_FILE: u64 = 1 << 20;
 /// Prefixes of the variables that matter, in capitals.
@@ -51,6 +53,18 @@ const HOMES: [&str; 2] = ["HOME", "XDG_CONFIG_HOME"];
 /// Options of pip that may name files and directories of this machine.
 const PATHS: [&str; 7] =
     ["find-links", "cert", "client-cert", "constraint", "index-url", "extra-index-url", "global.cert"];
+/// Options of pip that decide what it finds and takes.
+const SOURCES: [&str; 9] = [
+    "index-url",
+    "extra-index-url",
+    "find-links",
+    "no-index",
+    "constraint",
+    "pre",
+    "only-binary",
+    "no-binary",
+    "prefer-binary",
+];
 /// Where the machine has its own certificates; seen inside as they are now, whatever the base has.
 const BUNDLES: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
 /// What a mount must not cover.
@@ -105,6 +119,9 @@ pub(crate) struct Surroundings {
     pub(crate) files: Vec<(String, Vec<u8>)>,
     /// Files and directories of the machine that are seen, nearly all where they are.
     pub(crate) mounts: BTreeMap<PathBuf, String>,
+    /// What decides what pip finds, a setting each, in order and without the names and passwords in addresses: those may
+    /// be other ones each time.
+    pub(crate) sources: Vec<String>,
     /// What must not be told.
     pub(crate) secrets: Vec<String>,
 }
@@ -118,6 +135,7 @@ impl Surroundings {
             around.env.push((name.clone(), seen_value(name, value)));
         }
         around.take_pip_files(settings);
+        around.sources.sort();
         for path in ["/etc/resolv.conf", "/etc/hosts"] {
             around.take(Path::new(path), path);
         }
@@ -152,9 +170,7 @@ impl Surroundings {
 
     /// Puts a file of the machine's inside; gives its text.
     fn take(&mut self, from: &Path, to: &str) -> Option<String> {
-        let mut bytes = Vec::new();
-        let file = File::open(from).ok().filter(|file| file.metadata().is_ok_and(|found| found.is_file()))?;
-        file.take(MAX_FILE).read_to_end(&mut bytes).ok()?;
+        let bytes = content(from)?;
         let text = String::from_utf8_lossy(&bytes).into_owned();
         if is_free(Path::new(to)) {
             self.files.push((to.to_owned(), bytes));
@@ -164,6 +180,18 @@ impl Surroundings {
 
     /// Looks at the value of a setting for secrets, and for what it names of this machine.
     fn note(&mut self, name: &str, value: &str, settings: &Settings) {
+        if SOURCES.contains(&option(name).as_str()) {
+            let words: Vec<String> = value.split_whitespace().map(without_users).collect();
+            self.sources.push(format!("{}={}", option(name), words.join(" ")));
+        }
+        if option(name) == "constraint" {
+            self.sources.extend(
+                value
+                    .split_whitespace()
+                    .filter_map(|path| content(Path::new(path)))
+                    .map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
+            );
+        }
         for word in value.split_whitespace() {
             if let Some((_, rest)) = word.split_once("://")
                 && let Some((user, _)) = rest.split('/').next().unwrap_or_default().rsplit_once('@')
@@ -188,6 +216,14 @@ impl Surroundings {
             self.mounts.insert(path.to_owned(), target);
         }
     }
+}
+
+/// What a file of settings holds, as far as it is of a sane size.
+fn content(path: &Path) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).ok().filter(|file| file.metadata().is_ok_and(|found| found.is_file()))?;
+    file.take(MAX_FILE).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
 }
 
 /// Whether something of the machine's can be put at a path.
@@ -216,14 +252,19 @@ fn is_seen(name: &str) -> bool {
     !HOMES.contains(&name) && !OURS.contains(&name.to_ascii_uppercase().as_str())
 }
 
+/// An option of pip, as it is called on its command line, of a variable or a line of a file.
+fn option(name: &str) -> String {
+    let option = name.to_ascii_lowercase().replace('_', "-");
+    option.strip_prefix("pip-").map(str::to_owned).unwrap_or(option)
+}
+
 /// Whether an option of pip, or a variable, may name files of this machine.
 fn names_paths(name: &str) -> bool {
-    let option = name.to_ascii_lowercase().replace('_', "-");
-    let option = option.strip_prefix("pip-").unwrap_or(&option);
-    PATHS.contains(&option)
+    let option = option(name);
+    PATHS.contains(&option.as_str())
         || option.ends_with("-ca-bundle")
         || option.ends_with("-cafile")
-        || matches!(option, "ssl-cert-file" | "node-extra-ca-certs" | "git-ssl-cainfo")
+        || matches!(option.as_str(), "ssl-cert-file" | "node-extra-ca-certs" | "git-ssl-cainfo")
 }
 
 /// The options of a configuration file: `name = value`, where lines that begin with a space go on.
@@ -287,6 +328,28 @@ mod tests {
         assert_eq!(around.mounts.get(&wheels), Some(&wheels.display().to_string()));
         assert!(!around.mounts.contains_key(Path::new("/etc")));
         assert!(around.files.iter().any(|(path, _)| path == "/home/app/.config/pip/pip.conf"));
+    }
+
+    #[test]
+    fn where_pip_looks_is_known_without_who_asks() {
+        let home = tempfile::tempdir().unwrap();
+        let limits = home.path().join("limits.txt");
+        std::fs::write(&limits, "flask<3\n").unwrap();
+        std::fs::create_dir_all(home.path().join(".config/pip")).unwrap();
+        std::fs::write(home.path().join(".config/pip/pip.conf"), "[global]\nextra-index-url = http://b/\n")
+            .unwrap();
+        let sources = |token: &str| {
+            let index = format!("https://oauth2accesstoken:{token}@mirror/simple");
+            let constraint = limits.display().to_string();
+            let more = [("PIP_INDEX_URL", &*index), ("PIP_CONSTRAINT", &*constraint), ("PIP_TIMEOUT", "9")];
+            Surroundings::of(&settings(home.path(), &more)).sources
+        };
+        let first = sources("one");
+        assert!(first.contains(&"index-url=https://****@mirror/simple".to_owned()), "{first:?}");
+        assert!(first.contains(&"extra-index-url=http://b/".to_owned()) && first.len() == 4, "{first:?}");
+        assert_eq!(first, sources("another"));
+        std::fs::write(&limits, "flask<4\n").unwrap();
+        assert_ne!(first, sources("one"));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use tokio::{
 
 use crate::{
     Failure,
+    disk::{self, Full},
     files::Files,
     output::{Tail, Teller},
     settings::{HOME, Surroundings},
@@ -42,6 +43,8 @@ pub(crate) struct Steps<'a> {
     pub(crate) around: &'a Surroundings,
     pub(crate) teller: &'a Teller,
     pub(crate) files: &'a Files,
+    /// The most that a step may have on the disk, in bytes.
+    pub(crate) disk: u64,
     /// When the build is over, done or not.
     pub(crate) deadline: Instant,
 }
@@ -62,6 +65,24 @@ pub(crate) struct Step<'a> {
     pub(crate) env: Vec<(&'a str, String)>,
 }
 
+impl<'a> Step<'a> {
+    /// The directories that it may write to.
+    fn writes(&self) -> impl Iterator<Item = &'a Path> {
+        let all = self.directories.iter().filter(|(.., access)| *access == Access::ReadWrite);
+        all.map(|(directory, ..)| *directory)
+    }
+}
+
+/// How a step ended.
+enum End {
+    /// By itself.
+    Itself(Exit),
+    /// It was ended, for the build was not done in time.
+    Late,
+    /// It was ended, for it had filled the disk.
+    Full(Full),
+}
+
 impl Steps<'_> {
     /// Runs a step to its end.
     ///
@@ -71,9 +92,10 @@ impl Steps<'_> {
         let tail = Tail::default();
         let name = step.name;
         match self.follow(step, &tail).await? {
-            Some(exit) if exit.how == Ending::Code(0) => Ok(()),
-            Some(exit) => Err(Failure { log: tail.take(), ..self.ended(name, exit) }),
-            None => Err(Failure { log: tail.take(), ..late(name) }),
+            End::Itself(exit) if exit.how == Ending::Code(0) => Ok(()),
+            End::Itself(exit) => Err(Failure { log: tail.take(), ..self.ended(name, exit) }),
+            End::Late => Err(Failure { log: tail.take(), ..late(name) }),
+            End::Full(full) => Err(Failure { log: tail.take(), ..too_much(name, full) }),
         }
     }
 
@@ -82,19 +104,21 @@ impl Steps<'_> {
         let name = step.name;
         let tail = Tail::default();
         match self.follow(step, &tail).await? {
-            Some(exit) if exit.how == Ending::Code(0) => Ok(Vec::new()),
-            Some(_) => Ok(tail.take()),
-            None => Err(late(name)),
+            End::Itself(exit) if exit.how == Ending::Code(0) => Ok(Vec::new()),
+            End::Itself(_) => Ok(tail.take()),
+            End::Late => Err(late(name)),
+            End::Full(full) => Err(too_much(name, full)),
         }
     }
 
-    /// `None` if it was not done in time.
-    async fn follow(&self, step: Step<'_>, tail: &Tail) -> Result<Option<Exit>, Failure> {
+    /// Starts a step and ends it if it does not end by itself as it should.
+    async fn follow(&self, step: Step<'_>, tail: &Tail) -> Result<End, Failure> {
         let scratch = self
             .files
             .scratch()
             .map_err(|error| Failure::new(format!("a step cannot be started: {error}")))?;
         let name = step.name;
+        let places = [scratch.path()].into_iter().chain(step.writes()).map(Path::to_owned).collect();
         let started = self.sandbox.start(self.spec(step, scratch.path())).await;
         let mut instance =
             started.map_err(|error| Failure::new(format!("the step '{name}' cannot be started: {error}")))?;
@@ -102,15 +126,18 @@ impl Steps<'_> {
         let said = async {
             tokio::join!(self.tell(name, out, tail), self.tell(name, err, tail));
         };
-        let exit = self.to_the_end(&instance, said).await;
-        if exit.is_none() {
+        let end = tokio::select! {
+            end = self.to_the_end(&instance, said) => end,
+            full = disk::filled(places, self.disk) => End::Full(full),
+        };
+        if !matches!(end, End::Itself(_)) {
             instance.stop(Duration::ZERO).await;
         }
-        Ok(exit)
+        Ok(end)
     }
 
     /// Waits for a step's end, and then a little for the rest of what it said.
-    async fn to_the_end(&self, instance: &Instance, said: impl Future<Output = ()>) -> Option<Exit> {
+    async fn to_the_end(&self, instance: &Instance, said: impl Future<Output = ()>) -> End {
         tokio::pin!(said);
         let both = async {
             let mut is_silent = false;
@@ -125,7 +152,7 @@ impl Steps<'_> {
             }
             exit
         };
-        timeout_at(self.deadline, both).await.ok()
+        timeout_at(self.deadline, both).await.map_or(End::Late, End::Itself)
     }
 
     async fn tell(&self, step: &str, output: Option<impl AsyncRead + Unpin>, tail: &Tail) {
@@ -189,9 +216,9 @@ impl Steps<'_> {
     fn ended(&self, step: &str, exit: Exit) -> Failure {
         match exit {
             Exit { oom: true, .. } => {
-                let gib = memory() as f64 / f64::from(1 << 30);
+                let memory = amount(memory());
                 Failure::new(format!(
-                    "the step '{step}' needed more than the {gib:.1} GiB of memory that a build has"
+                    "the step '{step}' needed more than the {memory} of memory that a build has"
                 ))
             }
             Exit { how: Ending::Code(code), .. } => {
@@ -207,6 +234,32 @@ impl Steps<'_> {
 fn late(step: &str) -> Failure {
     Failure::new(format!("the build was not done after {} minutes, in its step '{step}'", TIME.as_secs() / 60))
         .next("see what it waits for in its last lines; dependencies that are installed once are kept for the next build")
+}
+
+fn too_much(step: &str, full: Full) -> Failure {
+    let what = match full {
+        Full::Share(most) => {
+            format!("had more than the {} on the disk that a build may", amount(most))
+        }
+        Full::Files => "made more files than a build may".to_owned(),
+        Full::Disk => {
+            let reserve = amount(disk::RESERVE);
+            return Failure::new(format!(
+                "the step '{step}' left less than {reserve} of the disk, and was ended"
+            ))
+            .next("make room on the disk; haar images prune removes images that nothing uses");
+        }
+    };
+    Failure::new(format!("the step '{step}' {what}, and was ended"))
+        .next("see what it writes; or build the image elsewhere and bring it in with: haar images import")
+}
+
+/// A number of bytes for people.
+fn amount(bytes: u64) -> String {
+    match bytes {
+        ..0x4000_0000 => format!("{} MiB", bytes >> 20),
+        _ => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
+    }
 }
 
 fn bind(source: &Path, target: &str, access: Access) -> Mount {

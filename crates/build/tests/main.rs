@@ -51,6 +51,8 @@ const STORIES: &[Story] = stories![
     python::pip_says_why_it_failed_and_tells_no_secret,
     python::django_s_files_are_collected_or_the_build_fails,
     python::a_step_is_nobody_and_sees_nobody,
+    python::a_step_that_fills_the_disk_is_ended,
+    python::projects_share_nothing_that_pip_fetched,
     folders::what_leads_out_of_a_folder_is_refused,
 ];
 

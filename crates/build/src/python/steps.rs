@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Raised when layers are made in another way, so that old ones are not taken for new ones.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Where the environment's layer begins.
 const LAYER: &str = "/layers/python";
 /// The folder, inside.
@@ -143,9 +143,7 @@ impl Python {
         layer: &Path,
         wanted: Vec<String>,
     ) -> Result<(), Failure> {
-        job.files.trim_pip_cache();
-        let (cache, workspace) = (job.files.pip_cache(), source::workspace(&folder.path));
-        job.give(&cache).await?;
+        let (cache, workspace) = (job.pip_cache().await, source::workspace(&folder.path));
         // To install the folder itself, pip builds in it.
         let access = if is_local(plan) { Access::ReadWrite } else { Access::ReadOnly };
         job.lend(folder, &workspace).await?;
@@ -160,20 +158,24 @@ impl Python {
             ("DISABLE_PIP_VERSION_CHECK", "1"),
             ("ROOT_USER_ACTION", "ignore"),
         ];
-        let names = env.map(|(name, value)| (format!("PIP_{name}"), value.to_owned()));
+        let env = env.into_iter().chain(cache.is_none().then_some(("NO_CACHE_DIR", "1")));
+        let names: Vec<_> = env.map(|(name, value)| (format!("PIP_{name}"), value.to_owned())).collect();
+        let mut directories =
+            vec![(layer, LAYER, Access::ReadWrite), (workspace.as_path(), WORKSPACE, access)];
+        directories.extend(cache.as_ref().map(|cache| (cache.path(), CACHE, Access::ReadWrite)));
         let step = Step {
             name: "pip install",
             argv,
             layers: vec![],
-            directories: vec![
-                (layer, LAYER, Access::ReadWrite),
-                (&cache, CACHE, Access::ReadWrite),
-                (&workspace, WORKSPACE, access),
-            ],
+            directories,
             network: Network::Host,
             env: names.iter().map(|(name, value)| (name.as_str(), value.clone())).collect(),
         };
-        job.steps().run(step).await.map_err(explain)
+        let installed = job.steps().run(step).await.map_err(explain);
+        if let Some(cache) = &cache {
+            job.reclaim(cache.path()).await?;
+        }
+        installed
     }
 }
 
@@ -208,7 +210,7 @@ fn is_local(plan: &Plan) -> bool {
     matches!(plan.install, Install::File { local: true, .. })
 }
 
-/// What stands for a layer of dependencies: all that decides what is in it, but not where it was fetched from.
+/// What stands for a layer of dependencies: all that decides what is in it, where it is fetched from included.
 fn dependencies_key(job: &Job<'_>, plan: &Plan, python: &Python, folder: &str) -> String {
     let declared = match &plan.install {
         Install::Nothing => String::new(),
@@ -216,7 +218,9 @@ fn dependencies_key(job: &Job<'_>, plan: &Plan, python: &Python, folder: &str) -
         Install::Listed(all) => all.join("\n"),
     };
     let folder = if is_local(plan) { folder } else { "" };
-    let parts = [&job.base.layer.digest, &python.version, &declared, &plan.added.join("\n"), folder];
+    let sources = job.around.sources.join("\n");
+    let parts =
+        [&job.base.layer.digest, &python.version, &declared, &plan.added.join("\n"), folder, &sources];
     key("python dependencies", &parts)
 }
 

@@ -1,10 +1,19 @@
 //! Apps that are built, started and asked; and those that fail.
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path, sync::Arc};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use build::Settings;
+use build::{Builds, Settings};
 
-use crate::world::{World, folder};
+use crate::{
+    maker::Maker,
+    world::{World, folder},
+};
 
 const SERVE: &str = r#"
 import os, sys
@@ -135,6 +144,61 @@ pub(crate) async fn django_s_files_are_collected_or_the_build_fails(world: Arc<W
     assert_eq!(failure.log.last().unwrap(), "KeyError: 'DB_PASSWORD'");
 }
 
+const GREEDY: &str = r#"
+import os
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "s")
+print("it begins")
+for number in range(1 << 20):
+    open("file%d" % number, "wb").write(bytes(1 << 20))
+"#;
+
+pub(crate) async fn a_step_that_fills_the_disk_is_ended(world: Arc<World>) {
+    let folder = folder(&[("manage.py", GREEDY), ("s.py", "STATIC_ROOT = 'x'"), ("Procfile", "web: x")]);
+    let home = world.home.path().join("small");
+    let small = Builds::open(&home, Arc::new(Maker(world.images.clone()))).unwrap().with_disk(64 << 20);
+    let outcome = world.build_by(&small, "p1", folder.path(), &world.settings()).await;
+    let failure = outcome.built.unwrap_err();
+    let said =
+        "the step 'collectstatic' had more than the 64 MiB on the disk that a build may, and was ended";
+    assert_eq!(failure.error, said, "{failure:?}");
+    assert!(failure.log.iter().any(|line| line == "it begins") || failure.log.is_empty(), "{failure:?}");
+    // And nothing of it stays.
+    let layers = world.images.stage().unwrap().path().parent().unwrap().to_owned();
+    let unfinished = || {
+        let names = fs::read_dir(&layers).unwrap().flatten().map(|entry| entry.file_name());
+        names.filter(|name| name.to_string_lossy().starts_with(".unfinished-")).count()
+    };
+    let until = Instant::now() + Duration::from_secs(20);
+    while unfinished() > 0 && Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(unfinished(), 0);
+}
+
+pub(crate) async fn projects_share_nothing_that_pip_fetched(world: Arc<World>) {
+    let home = world.home.path().join("shared");
+    let builds = Builds::open(&home, Arc::new(Maker(world.images.clone()))).unwrap();
+    // Three at once, two of them of one project: none waits for what another has.
+    let folders = ["one", "two", "three"].map(|name| {
+        let text = format!("greeter==1.0\n# {name}\n");
+        folder(&[("requirements.txt", &text), ("Procfile", "web: x"), ("a.py", "")])
+    });
+    let [one, two, three] = &folders;
+    let settings = world.settings();
+    let build = |project, folder: &Path| {
+        let folder = folder.to_owned();
+        let (world, builds, settings) = (&world, &builds, &settings);
+        async move { world.build_by(builds, project, &folder, settings).await.image() }
+    };
+    tokio::join!(build("p1", one.path()), build("p1", two.path()), build("p2", three.path()));
+    for project in ["p1", "p2"] {
+        let cache = home.join("pip").join(project);
+        assert!(cache.is_dir());
+        // What a step was given is haar's again, so that it can be measured and thrown away.
+        fs::remove_dir_all(&cache).unwrap();
+    }
+}
+
 const CURIOUS: &str = r#"
 import os, sys
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "s")
@@ -148,6 +212,7 @@ pub(crate) async fn a_step_is_nobody_and_sees_nobody(world: Arc<World>) {
     let folder = folder(&[("manage.py", CURIOUS), ("s.py", "STATIC_ROOT = 'x'"), ("Procfile", "web: x")]);
     let text = world.build(folder.path(), &world.settings()).await.text();
     for fact in [
+        "uid 1000 groups []",
         "/etc/shadow False False",
         "/usr/bin True False",
         "/workspace True True",

@@ -97,13 +97,30 @@ impl World {
         self.build_packed(packed).await
     }
 
+    /// By other builds than the usual ones.
+    pub(crate) async fn build_by(
+        &self,
+        builds: &Builds,
+        project: &str,
+        folder: &Path,
+        settings: &Settings,
+    ) -> Outcome {
+        let mut packed = Vec::new();
+        source::pack(folder, settings, &mut packed).unwrap();
+        self.packed_by(builds, project, packed).await
+    }
+
     pub(crate) async fn build_packed(&self, packed: Vec<u8>) -> Outcome {
-        let order = Order { project: "p1".into(), region: "us-central1".into(), name: "app".into() };
+        self.packed_by(&self.builds, "p1", packed).await
+    }
+
+    async fn packed_by(&self, builds: &Builds, project: &str, packed: Vec<u8>) -> Outcome {
+        let order = Order { project: project.into(), region: "us-central1".into(), name: "app".into() };
         let said = Arc::new(Mutex::new(Vec::new()));
         let listener = said.clone();
         let started = Instant::now();
         let told = move |event| listener.lock().unwrap().push(event);
-        let built = self.builds.build(&self.sandbox, &order, Cursor::new(packed), told).await;
+        let built = builds.build(&self.sandbox, &order, Cursor::new(packed), told).await;
         let said = std::mem::take(&mut *said.lock().unwrap());
         Outcome { built, said, took: started.elapsed() }
     }
