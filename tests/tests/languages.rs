@@ -3,11 +3,14 @@
 //!
 //! `clients/calls.json` has the calls, `clients/owner.txt` and `clients/stranger.txt` how they end. A language that is
 //! absent is skipped by name; `scripts/test-clients` brings the libraries.
+//!
+//! And a service's life through the libraries of Cloud Run: made, changed, split and deleted, as `clients/deployment.txt`
+//! tells it.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use tests::{Haar, PROJECT, Ran, client_program, python, skipped, skipped_for};
+use tests::{Haar, PROJECT, Ran, client_program, instances_run, python, skipped, skipped_for};
 
 #[test]
 fn python_agrees() {
@@ -55,6 +58,50 @@ fn rust_agrees() {
         );
     };
     agrees("rust", &["rest"], &[program.to_string_lossy().into_owned()]);
+}
+
+/// The programs of `deployment` on one haar, one after another, each in a language and over a transport.
+#[test]
+fn every_language_deploys_splits_and_deletes_a_service() {
+    let haar = Haar::start();
+    if !instances_run(&haar) {
+        return;
+    }
+    for language in ["python", "node", "go", "java"] {
+        let Some(program) = deployment(language) else {
+            skipped(format!("{language}'s library for Cloud Run"));
+            continue;
+        };
+        for transport in ["grpc", "rest"] {
+            let captured = language == "node" && transport == "rest" && !node_heeds_proxies();
+            if captured && !can_capture() {
+                skipped_for("Node's library for Cloud Run over REST: this Node heeds no proxy");
+                continue;
+            }
+            let options: &[&str] = if captured { &["--capture"] } else { &[] };
+            let ran = haar.cli(&[&["exec"], options, &["--"], &borrowed(&program), &[transport]].concat());
+            ends_as("deployment.txt", &ran, &format!("{language} over {transport}"));
+        }
+    }
+}
+
+/// What runs the program of a language that takes a service through its life.
+fn deployment(language: &str) -> Option<Vec<String>> {
+    let text = |path: PathBuf| path.to_string_lossy().into_owned();
+    Some(match language {
+        "python" => vec![text(python()?), client_program("python/deployment.py")],
+        "node" => {
+            let modules = brought("node/node_modules/@google-cloud/run")?.join("../..");
+            let modules = format!("NODE_PATH={}", text(modules));
+            vec!["env".into(), modules, "node".into(), client_program("node/deployment.js")]
+        }
+        "go" => vec![text(brought("go/deployment")?)],
+        _ => {
+            let (jars, class) = (brought("java/jars")?, brought("java/classes/Deployment.class")?);
+            let path = format!("{}:{}/*", text(class.parent()?.to_owned()), text(jars));
+            vec!["java".into(), "-cp".into(), path, "Deployment".into()]
+        }
+    })
 }
 
 #[test]

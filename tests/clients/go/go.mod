@@ -5,10 +5,12 @@ go 1.24
 require (
 	cloud.google.com/go/iam v1.5.0
 	cloud.google.com/go/resourcemanager v1.10.6
+	cloud.google.com/go/run v1.9.3
 	cloud.google.com/go/secretmanager v1.14.7
 	github.com/googleapis/gax-go/v2 v2.14.1
 	google.golang.org/api v0.229.0
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20250414145226-207652e42e2e
+	google.golang.org/grpc v1.71.1
 	google.golang.org/protobuf v1.36.6
 )
 
@@ -38,5 +40,4 @@ require (
 	golang.org/x/time v0.11.0 // indirect
 	google.golang.org/genproto v0.0.0-20250303144028-a0af3efb3deb // indirect
 	google.golang.org/genproto/googleapis/api v0.0.0-20250414145226-207652e42e2e // indirect
-	google.golang.org/grpc v1.71.1 // indirect
 )
