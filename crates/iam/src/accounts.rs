@@ -26,7 +26,7 @@ use crate::{
     Iam, SERVICE,
     auth::project_of,
     decide::{lowercase, stored_name},
-    records::{ACCOUNTS, AccountRecord, POLICIES},
+    records::{ACCOUNTS, AccountRecord, POLICIES, USED},
 };
 
 /// How long a deleted account can be brought back, in seconds.
@@ -210,7 +210,10 @@ impl Iam {
         let account = AccountRecord { deleted: self.clock.unix(), ..found.value.clone() };
         let key = self.accounts.key(&account.email);
         let aside = self.deleted.key(&account.unique_id);
-        self.commit(Txn::new().check(&key, found.revision).delete(&key).put(aside, account.to_stored())).await
+        let txn = Txn::new().check(&key, found.revision).delete(&key).put(aside, account.to_stored());
+        self.commit(txn.delete([USED, &account.email].concat())).await?;
+        self.forget_usage(&account.email);
+        Ok(())
     }
 
     /// Brings a deleted account back, by its unique id.

@@ -48,10 +48,12 @@ impl Authority for Iam {
         resource: &Resource,
         request: &RequestInfo,
     ) -> bool {
-        // Which roles a new policy changes is not known before the method runs.
-        let modified =
-            if permission.ends_with(".setIamPolicy") { Modified::Unknown } else { Modified::Nothing };
-        self.decides(principal, permission, resource, |context| context.modified(modified), request.time)
+        let is_allowed = self.may(principal, permission, resource, request.time);
+        if let (true, Principal::ServiceAccount(account)) = (is_allowed, principal) {
+            let now = request.time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+            self.usage.note(account, spelled(permission), (resource.service, &resource.name), now);
+        }
+        is_allowed
     }
 
     fn generation(&self) -> Option<u64> {
@@ -59,7 +61,26 @@ impl Authority for Iam {
     }
 }
 
+/// A permission as the table of roles spells it.
+fn spelled(permission: &str) -> &str {
+    if permission == ACT_AS_IN_RUN { ACT_AS } else { permission }
+}
+
 impl Iam {
+    /// The decision, for somebody who only asks: nothing is noted as used.
+    pub(crate) fn may(
+        &self,
+        principal: &Principal,
+        permission: &str,
+        resource: &Resource,
+        time: SystemTime,
+    ) -> bool {
+        // Which roles a new policy changes is not known before the method runs.
+        let modified =
+            if permission.ends_with(".setIamPolicy") { Modified::Unknown } else { Modified::Nothing };
+        self.decides(principal, permission, resource, |context| context.modified(modified), time)
+    }
+
     /// The decision, for a request that conditions know more of.
     pub(crate) fn decides<'r>(
         &'r self,
@@ -70,7 +91,7 @@ impl Iam {
         time: SystemTime,
     ) -> bool {
         let asker = self.asker(principal);
-        let permission = if permission == ACT_AS_IN_RUN { ACT_AS } else { permission };
+        let permission = spelled(permission);
         let name = self.canonical(resource.service, &resource.name);
         let context = Context::new(time, resource.service, &resource.name, &*self.projects);
         let context = knowing(context);

@@ -178,7 +178,7 @@ impl Iam {
     }
 
     /// The full name of a level, a service account by its address.
-    fn full_name(&self, service: &str, level: &str) -> String {
+    pub(crate) fn full_name(&self, service: &str, level: &str) -> String {
         let is_container = level.split('/').count() == 2;
         let service = if is_container { RESOURCE_MANAGER } else { service };
         let shown = level.split_once("/serviceAccounts/").and_then(|(project, id)| {

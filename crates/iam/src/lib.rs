@@ -31,6 +31,7 @@ mod federation;
 mod groups;
 mod jwt;
 mod keys;
+mod least;
 mod members;
 mod metadata;
 mod oauth;
@@ -39,6 +40,7 @@ mod policies;
 mod records;
 mod roles;
 mod tokens;
+mod usage;
 mod x509;
 
 use std::sync::{
@@ -59,6 +61,7 @@ pub use accounts::default_account;
 pub use explain::{ExplainedBinding, ExplainedCondition, Explanation, Level, Question};
 pub use federation::Fetch;
 pub use groups::Group;
+pub use least::{Fate, Grant, Least, Origin, Standing, Use};
 pub use metadata::Instance;
 pub use oauth::Request;
 pub use owner::Owner;
@@ -92,6 +95,7 @@ pub struct Iam {
     checked: tokens::Checked,
     mint: tokens::Mint,
     signers: keys::Signers,
+    usage: usage::Usage,
 }
 
 impl Iam {
@@ -142,6 +146,7 @@ impl Iam {
             clock,
             projects,
             constraints: OnceLock::new(),
+            usage: usage::Usage::default(),
             owner,
             store,
             index,

@@ -62,7 +62,9 @@ impl Policies for Iam {
         match permissions.iter().find(|permission| !is_permission(permission)) {
             Some(bad) => Err(Error::invalid(format!("Permission {bad} is not valid for this resource."))),
             None => {
-                Ok(permissions.into_iter().filter(|permission| caller.may(permission, resource)).collect())
+                let (who, time) = (caller.principal(), caller.request().time);
+                let has = |permission: &String| self.may(who, permission, resource, time);
+                Ok(permissions.into_iter().filter(has).collect())
             }
         }
     }

@@ -10,6 +10,7 @@
 //! | `iam/revoked/SESSION` | when the last token of a revoked session expires, in seconds |
 //! | `iam/roles/PARENT/roles/ID` | [`RoleRecord`] of a custom role |
 //! | `iam/groups/EMAIL` | [`GroupRecord`] of a group |
+//! | `iam/used/EMAIL` | `UsedRecord`: what a service account used of what it may |
 //! | `iam/system/NAME` | keys of our own: `token`, `signer` |
 
 use kernel::mirror::Record;
@@ -29,6 +30,8 @@ pub(crate) const REVOKED: &str = "iam/revoked/";
 pub(crate) const ROLES: &str = "iam/roles/";
 /// The prefix of groups.
 pub(crate) const GROUPS: &str = "iam/groups/";
+/// The prefix of what service accounts used.
+pub(crate) const USED: &str = "iam/used/";
 /// The prefix of our own keys.
 pub(crate) const SYSTEM: &str = "iam/system/";
 

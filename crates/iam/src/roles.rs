@@ -58,6 +58,21 @@ impl PermissionSet {
         self.0.iter_mut().zip(other.0).for_each(|(word, more)| *word |= more);
     }
 
+    /// How many permissions are in it.
+    pub fn len(&self) -> u32 {
+        self.0.iter().map(|word| word.count_ones()).sum()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds one permission.
+    pub fn insert(&mut self, Permission(index): Permission) {
+        self.put(index as usize, true);
+    }
+
     /// The permissions of these names; those that the table does not know are left out.
     pub fn named(names: &[String]) -> PermissionSet {
         let mut set = PermissionSet::default();

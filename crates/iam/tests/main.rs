@@ -2,6 +2,7 @@
 //!
 //! - `accounts`: service accounts and their keys, from made to gone
 //! - `policies`: reading, replacing, inheriting, refusing; decisions against a naive reference
+//! - `least`: what is left of rights when only what was used stays
 //! - `explain`: why somebody may do something, or may not
 //! - `audit`: which calls are written down, and what is said of them
 //! - `conditions`: bindings that hold sometimes, and clients that do not know of them
@@ -24,6 +25,7 @@ mod explain;
 mod federation;
 mod forget;
 mod groups;
+mod least;
 mod policies;
 mod roles;
 mod sign_in;
