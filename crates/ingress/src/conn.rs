@@ -1,6 +1,10 @@
 //! HTTP/1 connections to an instance, and those that are idle.
 
 use std::{
+    io::{
+        ErrorKind,
+        ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotConnected, NotFound},
+    },
     pin::Pin,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -9,7 +13,7 @@ use std::{
 use bytes::BytesMut;
 use tokio::time::Sleep;
 
-use crate::Stream;
+use crate::{Instance, Stream};
 
 /// How many idle connections are kept for an instance: what its concurrency can at most use at once.
 const MAX_IDLE: usize = 1000;
@@ -18,6 +22,8 @@ const MAX_AGE: Duration = Duration::from_secs(60);
 /// How long a connection may have been idle to be trusted with a request that must not be sent twice. Servers
 /// close idle connections after some seconds, and one may do so in the very moment the request is sent.
 const FRESH: Duration = Duration::from_secs(1);
+/// What an attempt to connect to an instance that has ended comes to.
+const GONE: [ErrorKind; 5] = [BrokenPipe, ConnectionRefused, ConnectionReset, NotConnected, NotFound];
 /// How much of a buffer a connection keeps while idle.
 const KEPT_BUFFER: usize = 16 << 10;
 
@@ -35,6 +41,16 @@ pub(crate) struct Conn {
     since: Instant,
 }
 
+/// Why there is no connection to an instance.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unconnected {
+    /// Nobody listens there any more.
+    Gone,
+    /// We could not (no descriptors left, for instance): that is not the instance's fault.
+    Failed,
+    Late,
+}
+
 /// Whether a connection has carried a request before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum History {
@@ -43,7 +59,20 @@ pub(crate) enum History {
 }
 
 impl Conn {
-    pub(crate) fn new(stream: Stream) -> Self {
+    /// A new connection to an instance.
+    pub(crate) async fn open(instance: &dyn Instance, deadline: Instant) -> Result<Box<Self>, Unconnected> {
+        match tokio::time::timeout_at(deadline.into(), instance.connect()).await {
+            Ok(Ok(stream)) => Ok(Box::new(Conn::new(stream))),
+            Err(_) => Err(Unconnected::Late),
+            Ok(Err(error)) => {
+                tracing::warn!(instance = instance.id(), %error, "an instance cannot be reached");
+                let gone = GONE.contains(&error.kind());
+                Err(if gone { Unconnected::Gone } else { Unconnected::Failed })
+            }
+        }
+    }
+
+    fn new(stream: Stream) -> Self {
         Conn {
             stream,
             input: BytesMut::new(),

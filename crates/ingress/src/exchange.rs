@@ -23,6 +23,7 @@ use crate::{
     chunked::{Decoder, Piece},
     conn::{Conn, History},
     forward::Sends,
+    headers,
     response::{self, Framing, Head, Reuse},
 };
 
@@ -272,7 +273,7 @@ impl Exchange {
                 Ok(Some(Piece::Data(data))) => Ok(Some(Frame::data(data))),
                 Ok(Some(Piece::End(trailers))) => {
                     self.download = Download::Done;
-                    Ok(trailers.map(Frame::trailers))
+                    Ok(trailers.map(kept))
                 }
                 Ok(None) => Ok(None),
                 Err(_) => Err(Fault::Broken),
@@ -344,6 +345,11 @@ impl Exchange {
         }
         Ok(())
     }
+}
+
+fn kept(mut trailers: HeaderMap) -> Frame<Bytes> {
+    headers::keep_trailers(&mut trailers);
+    Frame::trailers(trailers)
 }
 
 /// What a failed request body says about its client.
@@ -422,7 +428,8 @@ impl Upload {
             return;
         }
         conn.output.extend_from_slice(b"0\r\n");
-        for (name, value) in trailers.iter().flatten() {
+        let kept = trailers.iter().flatten().filter(|(name, _)| headers::may_trail(name));
+        for (name, value) in kept {
             conn.output.extend_from_slice(name.as_str().as_bytes());
             conn.output.extend_from_slice(b": ");
             conn.output.extend_from_slice(value.as_bytes());

@@ -24,6 +24,7 @@ use crate::{
     body::BoxError,
     exchange::{Fault, client_fault},
     flight::Flight,
+    headers,
 };
 
 /// How many requests share a connection: what servers commonly allow.
@@ -152,11 +153,14 @@ impl Body for Upload {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+        let mut frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => return self.progress.fails(client_fault(&error)),
             None => return Poll::Ready(None),
         };
+        if let Some(trailers) = frame.trailers_mut() {
+            headers::keep_trailers(trailers);
+        }
         let length = frame.data_ref().map_or(0, |data| data.len() as u64);
         let total = self.progress.bytes.fetch_add(length, Relaxed) + length;
         if total > self.allowance {

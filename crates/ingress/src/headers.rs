@@ -52,6 +52,37 @@ pub(crate) fn named(map: &HeaderMap) -> Vec<HeaderName> {
         .collect()
 }
 
+/// Whether a field may stand in a trailer section. Those that frame, route, authenticate or describe what came before
+/// may not (RFC 9110, 6.5.1): a server that merges trailers into the headers would believe them.
+pub(crate) fn may_trail(name: &HeaderName) -> bool {
+    const HEAD_ONLY: [HeaderName; 15] = [
+        header::AUTHORIZATION,
+        header::CACHE_CONTROL,
+        header::CONTENT_ENCODING,
+        header::CONTENT_LENGTH,
+        header::CONTENT_RANGE,
+        header::CONTENT_TYPE,
+        header::COOKIE,
+        header::EXPECT,
+        header::FORWARDED,
+        header::HOST,
+        header::MAX_FORWARDS,
+        header::RANGE,
+        header::SET_COOKIE,
+        header::TRAILER,
+        HeaderName::from_static("x-serverless-authorization"),
+    ];
+    !is_hop(name) && !HEAD_ONLY.contains(name) && !name.as_str().starts_with("x-forwarded-")
+}
+
+/// Removes from a trailer section what may not stand there.
+pub(crate) fn keep_trailers(map: &mut HeaderMap) {
+    let wrong: Vec<_> = map.keys().filter(|name| !may_trail(name)).cloned().collect();
+    for name in wrong {
+        map.remove(name);
+    }
+}
+
 /// Whether a client asks to switch to the WebSocket protocol.
 pub(crate) fn asks_for_websocket(map: &HeaderMap) -> bool {
     let is = |name, word: &str| {

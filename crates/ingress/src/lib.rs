@@ -39,6 +39,7 @@ mod revision;
 mod routes;
 pub mod scale;
 mod serve;
+mod syntax;
 mod trace;
 mod tunnel;
 

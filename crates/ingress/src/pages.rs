@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
-use crate::{Body, queue::Refusal};
+use crate::{Body, conn::Unconnected, queue::Refusal};
 
 /// Why there is no answer from an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub(crate) enum Failure {
     /// A valid token without the right to invoke.
     Forbidden,
     BadRequest,
+    /// The body is in a form that is not understood here.
+    UnknownCoding,
     TooLarge,
     ResponseTooLarge,
     NoInstance,
@@ -35,6 +37,7 @@ impl Failure {
             Failure::Unauthenticated => StatusCode::UNAUTHORIZED,
             Failure::Anonymous | Failure::Forbidden => StatusCode::FORBIDDEN,
             Failure::BadRequest => StatusCode::BAD_REQUEST,
+            Failure::UnknownCoding => StatusCode::NOT_IMPLEMENTED,
             Failure::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Failure::ResponseTooLarge => StatusCode::INTERNAL_SERVER_ERROR,
             Failure::NoInstance => StatusCode::TOO_MANY_REQUESTS,
@@ -46,7 +49,7 @@ impl Failure {
     /// What the request log says about it.
     pub(crate) fn message(self) -> &'static str {
         match self {
-            Failure::NotFound | Failure::BadRequest => "",
+            Failure::NotFound | Failure::BadRequest | Failure::UnknownCoding => "",
             Failure::Unauthenticated => {
                 "The request was not authorized to invoke this service. The access token could not be verified."
             }
@@ -102,6 +105,7 @@ impl Failure {
             Failure::Timeout => return plain("upstream request timeout"),
             Failure::NotFound => ("Page not found", "The requested URL was not found on this server.".to_owned()),
             Failure::BadRequest => ("Bad Request", "Your client has issued a malformed or illegal request.".to_owned()),
+            Failure::UnknownCoding => ("Not Implemented", "The request's body has a transfer coding that is not understood.".to_owned()),
             Failure::TooLarge => {
                 ("Request Entity Too Large", "Your client issued a request that was too large.".to_owned())
             }
@@ -145,6 +149,12 @@ impl From<Refusal> for Failure {
             Refusal::NotStarting | Refusal::Removed => Failure::NotStarting,
             Refusal::Timeout => Failure::Timeout,
         }
+    }
+}
+
+impl From<Unconnected> for Failure {
+    fn from(reason: Unconnected) -> Self {
+        if reason == Unconnected::Late { Failure::Timeout } else { Failure::Broken }
     }
 }
 

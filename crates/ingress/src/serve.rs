@@ -16,19 +16,20 @@ use crate::{
     Access, Affinity, Body, Config, Instances, Invokers, Protocol, RequestLog, RevisionId, RevisionSpec,
     ServiceRoute,
     affinity::Bound,
-    conn::{Conn, Repeatable},
+    conn::{Conn, Repeatable, Unconnected},
     counters::Snapshot,
     exchange::{Exchange, Fault},
     flight::Flight,
     forward::{self, Scheme, Sends},
     h2c::{Answer, Failed, Progress, Upload},
-    headers, invoke,
+    invoke,
     log::{Flusher, Journal},
     pages::Failure,
     queue::Refusal,
     response::{Framing, Head},
     revision::{Admission, Fleet, Live, Revision},
     routes::{Table, Target},
+    syntax,
     trace::{Sampled, Trace},
     tunnel::{self, Switched},
 };
@@ -193,7 +194,10 @@ impl Shared {
     ) -> Result<Box<Call>, Refused> {
         let started = Instant::now();
         let refuse = |failure: Failure, uri: &Uri| Err(Box::new(failure.response(uri.path())));
-        let Some(host) = host(&request) else { return refuse(Failure::BadRequest, request.uri()) };
+        let host = match syntax::host(&request) {
+            Ok(host) => host,
+            Err(failure) => return Err(Box::new(syntax::refusal(failure, &request))),
+        };
         let found = match request.extensions().get::<RoutedTo>() {
             Some(RoutedTo(service)) => self.table.find(service),
             None => host.to_str().ok().and_then(|host| self.table.find(host)),
@@ -201,7 +205,7 @@ impl Shared {
         let Some(target) = found.filter(|target| may_enter(target, &request)) else {
             return refuse(Failure::NotFound, request.uri());
         };
-        let upgrade = wants_websocket(&request).then(|| hyper::upgrade::on(&mut request));
+        let upgrade = syntax::asks_for_websocket(&request).then(|| hyper::upgrade::on(&mut request));
         let bound = Bound::of(request.headers());
         let Some(revision) = target.choose(bound.map(|bound| bound.revision)).cloned() else {
             return refuse(Failure::NotFound, request.uri());
@@ -294,7 +298,7 @@ impl Call {
         let repeatable = self.repeatable(sends);
         let mut conn = match live.pool.take(repeatable) {
             Some(conn) => conn,
-            None => match connect(&live, self.deadline).await {
+            None => match Conn::open(&*live.instance, self.deadline).await {
                 Ok(conn) => conn,
                 Err(Unconnected::Gone) => return self.unreachable(&live),
                 Err(reason) => return Attempt::Answered(self.flight.fail(reason.into())),
@@ -311,7 +315,7 @@ impl Call {
             match outcome {
                 Ok(head) => return Attempt::Answered(self.respond(exchange, head, &live)),
                 Err(Fault::Stale) if repeatable == Repeatable::Yes => {
-                    match connect(&live, self.deadline).await {
+                    match Conn::open(&*live.instance, self.deadline).await {
                         Ok(mut fresh) => {
                             fresh.output = exchange.into_head();
                             conn = fresh;
@@ -440,57 +444,8 @@ fn binding(spec: &RevisionSpec, flight: &Flight, live: &Live, before: Option<Bou
     (spec.affinity == Affinity::Cookie && before != Some(bound)).then_some(bound)
 }
 
-/// Why there is no connection to an instance.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Unconnected {
-    /// Nobody listens there any more.
-    Gone,
-    /// We could not (no descriptors left, for instance): that is not the instance's fault.
-    Failed,
-    Late,
-}
-
-impl From<Unconnected> for Failure {
-    fn from(reason: Unconnected) -> Self {
-        if reason == Unconnected::Late { Failure::Timeout } else { Failure::Broken }
-    }
-}
-
-async fn connect(live: &Live, deadline: Instant) -> Result<Box<Conn>, Unconnected> {
-    use std::io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotConnected, NotFound};
-    match tokio::time::timeout_at(deadline.into(), live.instance.connect()).await {
-        Ok(Ok(stream)) => Ok(Box::new(Conn::new(stream))),
-        Err(_) => Err(Unconnected::Late),
-        Ok(Err(error)) => {
-            tracing::warn!(instance = live.instance.id(), %error, "an instance cannot be reached");
-            let gone = [BrokenPipe, ConnectionRefused, ConnectionReset, NotConnected, NotFound]
-                .contains(&error.kind());
-            Err(if gone { Unconnected::Gone } else { Unconnected::Failed })
-        }
-    }
-}
-
-/// The host a request is for; `None` when it names none or several, or is no request for a resource at all.
-fn host(request: &Request<Incoming>) -> Option<HeaderValue> {
-    if request.method() == Method::CONNECT {
-        return None;
-    }
-    if let Some(authority) = request.uri().authority() {
-        return HeaderValue::from_str(authority.as_str()).ok();
-    }
-    let mut hosts = request.headers().get_all(header::HOST).iter();
-    let host = hosts.next()?;
-    hosts.next().is_none().then(|| host.clone())
-}
-
 fn may_enter(target: &Target, request: &Request<Incoming>) -> bool {
     target.route.service.access == Access::All || request.extensions().get::<FromWorkload>().is_some()
-}
-
-fn wants_websocket(request: &Request<Incoming>) -> bool {
-    request.version() == Version::HTTP_11
-        && request.method() == Method::GET
-        && headers::asks_for_websocket(request.headers())
 }
 
 impl Revision {

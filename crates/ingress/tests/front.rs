@@ -2,7 +2,15 @@
 //!
 //! Also used by the fuzz target in `fuzz/`, so it stands on nothing but the crate itself.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use hyper::{
     Request,
@@ -35,12 +43,21 @@ impl Default for Limits {
     }
 }
 
-/// Serves one connection to its end.
-pub(crate) async fn serve<I>(ingress: Arc<Ingress>, io: I, peer: SocketAddr, speaks: Speaks, limits: Limits)
+/// Serves one connection to its end, and counts the requests on it.
+pub(crate) async fn serve<I>(
+    ingress: Arc<Ingress>,
+    io: I,
+    peer: SocketAddr,
+    speaks: Speaks,
+    limits: Limits,
+) -> usize
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let count = Arc::<AtomicUsize>::default();
+    let counter = count.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
+        counter.fetch_add(1, Relaxed);
         let ingress = ingress.clone();
         // Stands for a door of the gateway's that is one service's alone.
         let door = request.headers().get("test-door").and_then(|host| host.to_str().ok()).map(Into::into);
@@ -55,6 +72,7 @@ where
         Speaks::Http1 => http1(limits).serve_connection(io, service).with_upgrades().await,
         Speaks::Http2 => http2(limits).serve_connection(io, service).await,
     };
+    count.load(Relaxed)
 }
 
 fn http1(limits: Limits) -> http1::Builder {
@@ -63,8 +81,7 @@ fn http1(limits: Limits) -> http1::Builder {
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
         .max_header_size(limits.head_bytes)
-        .half_close(true)
-        .pipeline_flush(true);
+        .half_close(true);
     builder
 }
 

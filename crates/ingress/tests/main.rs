@@ -4,11 +4,15 @@
 #![allow(clippy::unwrap_used)]
 
 mod front;
+mod h2spec;
 mod harness;
 mod identity;
 mod limits;
 mod memory;
+mod mutated;
 mod protocols;
 mod raw;
 mod routing;
 mod scaling;
+mod slow;
+mod smuggling;

@@ -127,8 +127,9 @@ impl Memory {
         let reading = async { tokio::join!(sending, reader.read_to_end(&mut answer)).1 };
         let ended = tokio::time::timeout(PATIENCE, reading).await;
         assert!(ended.is_ok(), "the connection hangs");
-        serving.await.expect("the connection's task panicked");
+        let asked = serving.await.expect("the connection's task panicked");
         let seen = std::mem::take(&mut *self.backend.seen.lock().expect("an earlier panic"));
+        assert!(seen.len() <= asked, "of {asked} requests the instance made {seen:?}");
         Outcome { answer, seen }
     }
 
@@ -167,7 +168,7 @@ impl Backend {
 ///
 /// # Panics
 /// When it could be read in two ways.
-fn request(bytes: &[u8]) -> Option<(String, usize)> {
+pub(crate) fn request(bytes: &[u8]) -> Option<(String, usize)> {
     let length = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
     let head = String::from_utf8_lossy(&bytes[..length]).into_owned();
     let mut lines = head.strip_suffix("\r\n\r\n").expect("it was found").split("\r\n");

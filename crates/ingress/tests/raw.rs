@@ -30,7 +30,7 @@ pub(crate) fn script(answer: &str) -> Program {
 }
 
 /// Reads up to the empty line; `None` at the end of the connection.
-async fn read_head(stream: &mut TcpStream) -> Option<String> {
+pub(crate) async fn read_head(stream: &mut TcpStream) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.ok()?);
