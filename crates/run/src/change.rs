@@ -1,4 +1,4 @@
-//! What people ask for: a service created, replaced, deleted.
+//! What people ask for: a service or a worker pool created, replaced, deleted.
 //!
 //! A change is stored with the operation that will carry it out, and answered; nothing waits for containers.
 
@@ -8,15 +8,16 @@ use kernel::{Caller, Code, Error, Resource, Result, collection::Held, store::Txn
 
 use crate::{
     Run,
+    engine::RUN,
     reconcile::same,
-    record::{Condition, Ingress, Scaling, Service, State, Template, Traffic},
+    record::{Condition, Ingress, Kind, Scaling, Service, State, Template, Traffic},
     rules, words,
 };
 
 /// What a deployer needs on the account that instances run as; Cloud Run spells it like this.
 pub(crate) const ACT_AS: &str = "iam.serviceaccounts.actAs";
 
-/// What somebody asks a service to be: everything but what the system finds out.
+/// What somebody asks a service or a worker pool to be: everything but what the system finds out.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Desired {
     pub(crate) labels: BTreeMap<String, String>,
@@ -32,11 +33,23 @@ pub(crate) struct Desired {
     pub(crate) client: String,
     pub(crate) client_version: String,
     pub(crate) launch_stage: i32,
+    pub(crate) revision: NewRevision,
 }
 
-/// Where a service is to be.
+/// When a change makes a new revision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum NewRevision {
+    /// When the template changes.
+    #[default]
+    IfChanged,
+    /// Always.
+    Always,
+}
+
+/// Where a service or a worker pool is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
+    pub(crate) kind: Kind,
     pub(crate) project: String,
     pub(crate) region: String,
     pub(crate) name: String,
@@ -44,7 +57,17 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn resource_name(&self) -> String {
-        format!("projects/{}/locations/{}/services/{}", self.project, self.region, self.name)
+        format!("{}/{}/{}", self.location(), self.kind.collection(), self.name)
+    }
+
+    /// `projects/P/locations/R`.
+    pub(crate) fn location(&self) -> String {
+        format!("projects/{}/locations/{}", self.project, self.region)
+    }
+
+    /// The service or worker pool as permission checks see it.
+    pub(crate) fn resource(&self) -> Resource {
+        Resource::new(RUN, self.resource_name())
     }
 }
 
@@ -70,6 +93,7 @@ impl Run {
             created: now,
             creator: who(caller),
             next_revision: 1,
+            kind: place.kind.into(),
             ..Service::default()
         };
         self.ask(&mut service, desired, who(caller));
@@ -166,8 +190,12 @@ impl Run {
     /// Fills in defaults and checks everything that does not depend on containers.
     fn complete(&self, caller: &Caller, place: &Place, mut desired: Desired) -> Result<Desired> {
         let number = self.ports.projects.known(&place.project).map_or(0, |project| project.number);
-        rules::complete(&mut desired.template, number);
+        rules::complete(place.kind, &mut desired.template, number);
+        if place.kind == Kind::WorkerPool {
+            desired.scaling.get_or_insert_default().manual.get_or_insert(1);
+        }
         rules::name_containers(&mut desired.template, &place.name);
+        desired.template.edition = self.edition(place, desired.revision);
         rules::check(place, &desired)?;
         self.check_revisions(place, &desired)?;
         self.check_ingress(place, &desired)?;
@@ -180,16 +208,26 @@ impl Run {
         Ok(desired)
     }
 
+    /// What tells the template from one that is alike.
+    fn edition(&self, place: &Place, wanted: NewRevision) -> i64 {
+        let Some(current) = self.services.find(&place.resource_name()) else { return 0 };
+        match wanted {
+            NewRevision::Always => current.generation,
+            NewRevision::IfChanged => current.template.as_ref().map_or(0, |template| template.edition),
+        }
+    }
+
     /// Refuses an ingress that an organization policy does not allow.
     fn check_ingress(&self, place: &Place, desired: &Desired) -> Result<()> {
-        let Some(policies) = self.constraints.get() else { return Ok(()) };
+        let Some(policies) = self.constraints.get().filter(|_| place.kind == Kind::Service) else {
+            return Ok(());
+        };
         let value = match Ingress::try_from(desired.ingress) {
             Ok(Ingress::Internal) => "internal",
             Ok(Ingress::InternalAndLoadBalancer) => "internal-and-cloud-load-balancing",
             _ => "all",
         };
-        let resource = Resource::new("run.googleapis.com", place.resource_name());
-        match policies.allows("run.allowedIngress", &resource, &[value]) {
+        match policies.allows("run.allowedIngress", &place.resource(), &[value]) {
             true => Ok(()),
             false => Err(words::ingress_forbidden(&place.project, &place.name, value)),
         }

@@ -25,8 +25,9 @@ use tokio::sync::watch;
 use crate::{
     fleet::Fleet,
     jobs::Jobs,
-    record::{Revision, Service, State},
+    record::{Kind, Revision, Service, State},
     usage, volumes, words,
+    workers::Crews,
 };
 
 /// The service that resources here belong to.
@@ -88,6 +89,8 @@ pub struct Run {
     working: Mutex<HashMap<String, Arc<Work>>>,
     /// How long an instance without requests is kept, in milliseconds.
     idle: AtomicU64,
+    /// Who works in worker pools.
+    pub(crate) crews: Crews,
     /// Held while the ingress is told of a service, so that it is never told of an older state last.
     pub(crate) routing: Mutex<()>,
 }
@@ -101,14 +104,14 @@ pub(crate) struct Work {
     pub(crate) deletions: watch::Sender<u32>,
 }
 
-/// A service in `haar status`.
+/// A service or a worker pool in `haar status`.
 #[derive(Clone, Debug)]
 pub struct ServiceStatus {
     /// Its name.
     pub name: String,
     /// Its region.
     pub region: String,
-    /// Its address.
+    /// Its address, if it has one.
     pub url: String,
     /// The latest revision that is ready.
     pub revision: String,
@@ -125,7 +128,8 @@ impl Run {
     /// Those of the store.
     pub async fn open(ports: Ports, fleet: Arc<Fleet>, operations: Operations) -> Result<Arc<Run>> {
         volumes::sweep(&ports.run_directory).map_err(Error::internal)?;
-        let services = Collection::open(ports.store.clone(), "run/services/", words::service()).await?;
+        let services =
+            Collection::open(ports.store.clone(), "run/services/", words::missing("Service")).await?;
         let revisions =
             Collection::open(ports.store.clone(), "run/revisions/", Wording::of("Revision")).await?;
         let usage = Collection::open(ports.store.clone(), "run/usage/", Wording::of("Usage")).await?;
@@ -142,6 +146,7 @@ impl Run {
             ingress: OnceLock::new(),
             working: Mutex::default(),
             idle: AtomicU64::new(IDLE.as_millis() as u64),
+            crews: Crews::default(),
             routing: Mutex::default(),
         });
         run.fleet.bind(&run);
@@ -212,11 +217,8 @@ impl Run {
     fn sweep_revisions(self: &Arc<Self>) {
         let orphans = self.revisions.mirror().scan("", "", usize::MAX, |_, revision| {
             let revision = &revision.value;
-            let service = format!(
-                "projects/{}/locations/{}/services/{}",
-                revision.project, revision.region, revision.service
-            );
-            self.services.find(&service).is_none_or(|service| service.value.uid != revision.service_uid)
+            let service = self.services.find(&revision.parent());
+            service.is_none_or(|service| service.value.uid != revision.service_uid)
         });
         let run = self.clone();
         tokio::spawn(async move {
@@ -226,10 +228,19 @@ impl Run {
         });
     }
 
-    /// What `haar status` shows.
+    /// What `haar status` shows of services.
     pub fn status(&self) -> Vec<ServiceStatus> {
+        self.status_of_all(Kind::Service)
+    }
+
+    /// What it shows of worker pools. They have no address.
+    pub fn worker_pools(&self) -> Vec<ServiceStatus> {
+        self.status_of_all(Kind::WorkerPool)
+    }
+
+    fn status_of_all(&self, kind: Kind) -> Vec<ServiceStatus> {
         let all = self.all_services();
-        all.iter().map(|service| self.status_of(&service.value)).collect()
+        all.iter().filter(|held| held.kind() == kind).map(|held| self.status_of(&held.value)).collect()
     }
 
     fn status_of(&self, service: &Service) -> ServiceStatus {
@@ -237,13 +248,17 @@ impl Run {
         ServiceStatus {
             name: service.name.clone(),
             region: service.region.clone(),
-            url: self.url(service),
+            url: match service.kind() {
+                Kind::Service => self.url(service),
+                Kind::WorkerPool => String::new(),
+            },
             revision: service.latest_ready.clone(),
-            instances: self.fleet.count(&service.project, &service.region, &service.name),
+            instances: self.fleet.count(service),
             failure: failed.map(|ready| ready.message.clone()),
         }
     }
 
+    /// All services and worker pools.
     pub(crate) fn all_services(&self) -> Vec<Held<Service>> {
         self.services
             .mirror()
@@ -305,9 +320,10 @@ impl Run {
 }
 
 impl Service {
-    /// `projects/P/locations/R/services/S`.
+    /// `projects/P/locations/R/services/S`, or `…/workerPools/S`.
     pub fn resource_name(&self) -> String {
-        format!("projects/{}/locations/{}/services/{}", self.project, self.region, self.name)
+        let collection = self.kind().collection();
+        format!("projects/{}/locations/{}/{collection}/{}", self.project, self.region, self.name)
     }
 
     /// The service as permission checks see it.
@@ -317,12 +333,15 @@ impl Service {
 }
 
 impl Revision {
-    /// `projects/P/locations/R/services/S/revisions/N`.
+    /// `projects/P/locations/R/services/S/revisions/N`, or `…/workerPools/S/revisions/N`.
     pub fn resource_name(&self) -> String {
-        format!(
-            "projects/{}/locations/{}/services/{}/revisions/{}",
-            self.project, self.region, self.service, self.name
-        )
+        format!("{}/revisions/{}", self.parent(), self.name)
+    }
+
+    /// The resource name of what it is a revision of.
+    pub fn parent(&self) -> String {
+        let collection = self.kind().collection();
+        format!("projects/{}/locations/{}/{collection}/{}", self.project, self.region, self.service)
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     plan::{self, Part},
     probe::{self, GaveUp},
     reconcile::Failure,
-    record::{Container, Probe, Revision},
+    record::{Container, Kind, Probe, Revision, Service},
     runtime::{Beside, Exit, Plan, Running, Runtime},
     together::Together,
     usage::{Ledger, Meter},
@@ -30,6 +30,8 @@ use crate::{
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
 /// How long the ingress may take to note an instance that was started for it.
 const HANDED_OVER: Duration = Duration::from_secs(1);
+/// How long an instance without a port must have run to count as started.
+const STEADY: Duration = Duration::from_secs(1);
 /// How many lines of output an error quotes.
 const QUOTED_LINES: usize = 10;
 
@@ -85,13 +87,19 @@ impl Fleet {
         let _ = self.run.set(Arc::downgrade(run));
     }
 
-    /// How many instances of a service run.
-    pub(crate) fn count(&self, project: &str, region: &str, service: &str) -> usize {
+    /// How many instances of a service or a worker pool run.
+    pub(crate) fn count(&self, whose: &Service) -> usize {
         let is_its = |known: &&Known| {
             let source = &known.source;
-            *source.project == *project
-                && *source.region == *region
-                && matches!(&source.owner, Owner::Revision { service: of, .. } if **of == *service)
+            let kind = match source.owner {
+                Owner::Revision { .. } => Some(Kind::Service),
+                Owner::Worker { .. } => Some(Kind::WorkerPool),
+                Owner::Task { .. } => None,
+            };
+            *source.project == *whose.project
+                && *source.region == *whose.region
+                && **source.owner.name() == *whose.name
+                && kind == Some(whose.kind())
         };
         lock(&self.members).known.values().filter(is_its).count()
     }
@@ -111,8 +119,23 @@ impl Fleet {
         let revision =
             run.revisions.get(id.as_str()).map_err(|error| Failure::new("Internal", error.message()))?;
         let live = self.launch(run, &revision.value).await?;
+        if revision.value.kind() == Kind::WorkerPool {
+            is_steady(run, &revision.value, &live.source, &live.running).await?;
+        }
         self.keep_spare(id, live, run.idle());
         Ok(())
+    }
+
+    /// An instance that nobody sends requests: the one that proved its revision, if it still runs, or a new one.
+    pub(crate) async fn hire(
+        self: &Arc<Self>,
+        run: &Arc<Run>,
+        revision: &Revision,
+    ) -> Result<Arc<dyn Running>, Failure> {
+        match self.take_spare(&plan::revision_id(revision)) {
+            Some(spare) => Ok(spare.running.clone()),
+            None => Ok(self.launch(run, revision).await?.running.clone()),
+        }
     }
 
     fn keep_spare(self: &Arc<Self>, id: &RevisionId, live: Arc<Live>, kept: Duration) {
@@ -167,7 +190,7 @@ impl Fleet {
         let parts = plan::make(run, revision).await?;
         let meter = Arc::new(self.ledger.meter(revision, &run.usage));
         let mut started = self.start_all(run, parts).await?;
-        let Some(main) = started.iter().find(|one| one.takes_requests) else {
+        let Some(main) = started.iter().find(|one| one.takes_requests).or(started.first()) else {
             return Err(Failure::new("Internal", "the revision has no container"));
         };
         let (source, port, memory) = (main.source.clone(), main.port, main.memory);
@@ -355,7 +378,7 @@ fn end_unused(live: Option<Arc<Live>>) {
 }
 
 /// Lets an instance end in its own time, up to the grace period.
-async fn retire(running: Arc<dyn Running>) {
+pub(crate) async fn retire(running: Arc<dyn Running>) {
     running.thaw();
     running.stop(GRACE).await;
 }
@@ -427,6 +450,20 @@ async fn ready(running: &Arc<dyn Running>, port: u16, startup: Option<&Probe>) -
         exit = running.ended() => Err(End::Exited(exit)),
         started = probe::started(running, port, startup) => started.map_err(|GaveUp(why)| End::GaveUp(why)),
     }
+}
+
+/// Makes sure that an instance without a port goes on working once it was started: nothing else shows that it does.
+async fn is_steady(
+    run: &Run,
+    revision: &Revision,
+    source: &LogSource,
+    running: &Arc<dyn Running>,
+) -> Result<(), Failure> {
+    let Ok(exit) = tokio::time::timeout(STEADY, running.ended()).await else { return Ok(()) };
+    let containers = revision.template.as_ref().map(|template| &template.containers[..]).unwrap_or_default();
+    let memory = containers.first().map_or(0, |container| crate::rules::memory(&container.memory));
+    let message = explain(run, source, words::not_steady(&source.container), memory, &End::Exited(exit));
+    Err(Failure::new("HealthCheckContainerError", message))
 }
 
 /// Cloud Run's sentence, what happened, and the last lines of output.

@@ -49,9 +49,13 @@ impl Jobs {
     /// Those of the store.
     pub(crate) async fn open(store: &Arc<dyn Store>) -> Result<Jobs> {
         Ok(Jobs {
-            jobs: Collection::open(store.clone(), "run/jobs/", words::missing("Job")).await?,
-            executions: Collection::open(store.clone(), "run/executions/", words::missing("Execution"))
-                .await?,
+            jobs: Collection::open(store.clone(), "run/jobs/", crate::words::missing("Job")).await?,
+            executions: Collection::open(
+                store.clone(),
+                "run/executions/",
+                crate::words::missing("Execution"),
+            )
+            .await?,
             tasks: Collection::open(store.clone(), "run/tasks/", Wording::of("Task")).await?,
             conducted: Mutex::default(),
         })

@@ -6,10 +6,10 @@
 //! revision, proves that an instance of it starts and listens, and only then moves the traffic. Requests never
 //! come through here: they go through `ingress`, which asks the [`Fleet`] for instances.
 //!
-//! A *job* is a task that is run to its end, as often as somebody asks; see [`jobs`].
+//! A *job* is a task that is run to its end, as often as somebody asks; see [`jobs`]. A *worker pool* is like a service
+//! that takes no requests.
 //!
-//! Left out for now: worker pools, and volumes of buckets and of NFS; each is refused with a clear error. Which of an
-//! instance's containers wrote a line, its log does not say.
+//! Left out for now: volumes of buckets and of NFS, which are refused with a clear error.
 
 mod api;
 mod change;
@@ -30,6 +30,7 @@ mod together;
 mod usage;
 mod volumes;
 mod words;
+mod workers;
 
 pub use api::methods;
 pub use engine::{Ports, Run, ServiceStatus};

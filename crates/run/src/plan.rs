@@ -15,7 +15,7 @@ use crate::{
     Run,
     engine::Ports,
     reconcile::Failure,
-    record::{Container, EnvSource, Revision, SecretVersion, Template, Volume},
+    record::{Container, EnvSource, Kind, Revision, SecretVersion, Template, Volume},
     rules,
     runtime::{Beside, Held, Mount, MountKind, Plan, Secretive},
     volumes::{Sharing, Volumes, Whose},
@@ -99,8 +99,15 @@ pub(crate) async fn make(run: &Run, revision: &Revision) -> Result<Vec<Part>, Fa
     Ok(parts)
 }
 
-/// What the platform sets; the port only where requests go.
+/// What the platform sets; the port only where requests go
+/// (<https://cloud.google.com/run/docs/container-contract#env-vars>).
 fn variables(revision: &Revision, port: u16) -> Vec<(&'static str, String)> {
+    if revision.kind() == Kind::WorkerPool {
+        return vec![
+            ("CLOUD_RUN_WORKER_POOL", revision.service.clone()),
+            ("CLOUD_RUN_WORKER_POOL_REVISION", revision.name.clone()),
+        ];
+    }
     let mut all = vec![
         ("K_SERVICE", revision.service.clone()),
         ("K_REVISION", revision.name.clone()),
@@ -137,9 +144,15 @@ fn source(revision: &Revision) -> Result<LogSource, Failure> {
     Ok(LogSource {
         project: revision.project.as_str().into(),
         region: revision.region.as_str().into(),
-        owner: Owner::Revision {
-            service: revision.service.as_str().into(),
-            revision: revision.name.as_str().into(),
+        owner: match revision.kind() {
+            Kind::Service => Owner::Revision {
+                service: revision.service.as_str().into(),
+                revision: revision.name.as_str().into(),
+            },
+            Kind::WorkerPool => Owner::Worker {
+                pool: revision.service.as_str().into(),
+                revision: revision.name.as_str().into(),
+            },
         },
         instance: instance.into(),
         container: "".into(),
@@ -192,16 +205,20 @@ fn from_image(mount: HostMount) -> Mount {
 /// The image that was found when the digest was, whatever its tag means by now.
 async fn pinned_image(run: &Run, container: &Container, digest: Option<&str>) -> Result<Image, Failure> {
     let repository = container.image.split('@').next().unwrap_or_default();
-    let untagged = match repository.rsplit_once(':') {
-        Some((name, tag)) if !tag.contains('/') => name,
-        _ => repository,
-    };
     let reference = match digest {
-        Some(digest) => format!("{untagged}@{digest}"),
+        Some(digest) => format!("{}@{digest}", untagged(repository)),
         None => container.image.clone(),
     };
     let found = run.ports.images.resolve(&reference).await;
     found.map_err(|error| Failure::new(IMAGE_MISSING, error.message()))
+}
+
+/// An image's name without its tag.
+pub(crate) fn untagged(image: &str) -> &str {
+    match image.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => name,
+        _ => image,
+    }
 }
 
 /// As Kubernetes and Cloud Run put it together: `command` replaces the entrypoint and drops the image's command;

@@ -193,6 +193,7 @@ impl Run {
             image_digests: Vec::new(),
             ready: Some(Condition { state: State::Unknown.into(), since: now, ..Condition::default() }),
             service_uid: service.uid.clone(),
+            kind: service.kind,
         })
     }
 
@@ -258,7 +259,7 @@ impl Run {
 
     /// Writes down how it went, in the revision and in the service.
     async fn settle(
-        &self,
+        self: &Arc<Self>,
         name: &str,
         generation: i64,
         revision: &Revision,
@@ -276,7 +277,13 @@ impl Run {
     }
 
     /// Writes into a service what became of a generation.
-    async fn conclude(&self, name: &str, generation: i64, revision: &str, ready: Condition) -> Result<()> {
+    async fn conclude(
+        self: &Arc<Self>,
+        name: &str,
+        generation: i64,
+        revision: &str,
+        ready: Condition,
+    ) -> Result<()> {
         let change = |service: &mut Service| {
             if service.generation == generation {
                 service.observed_generation = generation;
@@ -298,7 +305,7 @@ impl Run {
     }
 
     /// Moves the traffic of a service as far as it goes to revisions that are ready.
-    async fn move_traffic(&self, name: &str, generation: i64) -> Result<()> {
+    async fn move_traffic(self: &Arc<Self>, name: &str, generation: i64) -> Result<()> {
         let change = |service: &mut Service| {
             if service.generation == generation
                 && let Ok(serving) = self.serving(service)

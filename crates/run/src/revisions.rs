@@ -10,7 +10,7 @@ use kernel::{Error, Result, collection::Held, store::Txn};
 
 use crate::{
     Run, plan,
-    record::{Revision, Service},
+    record::{Kind, Revision, Service},
     words,
 };
 
@@ -29,13 +29,16 @@ pub(crate) enum Need {
 }
 
 impl Run {
-    /// A revision by its own name, which is unique in a region because it begins with its service's.
+    /// A revision by its own name, which begins with its service's or worker pool's. A service's comes first where both
+    /// have one of this name.
     pub(crate) fn revision_in(&self, project: &str, region: &str, name: &str) -> Option<Held<Revision>> {
-        let place = format!("projects/{project}/locations/{region}/services");
-        let services = name.match_indices('-').map(|(end, _)| &name[..end]);
-        services
-            .filter_map(|service| self.revisions.find(&format!("{place}/{service}/revisions/{name}")))
-            .next()
+        let place = format!("projects/{project}/locations/{region}");
+        let find = |kind: Kind| {
+            let whose = name.match_indices('-').map(|(end, _)| &name[..end]);
+            let named = |of: &str| format!("{place}/{}/{of}/revisions/{name}", kind.collection());
+            whose.filter_map(|of| self.revisions.find(&named(of))).next()
+        };
+        find(Kind::Service).or_else(|| find(Kind::WorkerPool))
     }
 
     /// Deletes a revision that nothing needs.
@@ -44,14 +47,11 @@ impl Run {
     /// `FAILED_PRECONDITION` for the latest, the only and a serving one; `NOT_FOUND`; `ABORTED` for an etag that does
     /// not match.
     pub(crate) async fn delete_revision(&self, revision: &Revision, etag: &str) -> Result<()> {
-        let service = format!(
-            "projects/{}/locations/{}/services/{}",
-            revision.project, revision.region, revision.service
-        );
+        let service = revision.parent();
         let unneeded = |revision: &Revision| {
             let Some(service) = self.services.find(&service) else { return Ok(Txn::new()) };
             match self.need(&service.value, &revision.name) {
-                Some(need) => Err(words::revision_needed(need, &revision.name, &revision.service)),
+                Some(need) => Err(words::revision_needed(need, revision)),
                 None => {
                     Ok(Txn::new().check(self.services.key(&service.value.resource_name()), service.revision))
                 }

@@ -1,19 +1,24 @@
-//! What the ingress is told: which hosts are a service's, and where its requests go.
+//! What the ingress is told: which hosts are a service's, and where its requests go. A worker pool has instances
+//! instead.
 
-use std::{collections::BTreeSet, sync::PoisonError, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
-use ingress::{Access, Affinity, Cpu, Invoker, Protocol, RevisionId, RevisionSpec, ServiceRoute};
+use ingress::{Access, Affinity, Invoker, Protocol, RevisionId, RevisionSpec, ServiceRoute};
 use kernel::collection::Held;
 
 use crate::{
-    Run, plan,
-    record::{Ingress, Revision, Service, Template},
+    Run, cpu, plan,
+    record::{Ingress, Kind, Revision, Service, Template},
     rules,
 };
 
 impl Run {
     /// Gives a service its routes as they are now, as far as it has revisions that can serve.
-    pub(crate) fn route(&self, name: &str) {
+    pub(crate) fn route(self: &Arc<Self>, name: &str) {
         let Some(ingress) = self.ingress.get() else { return };
         let _one = self.routing.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(service) = self.services.find(name) {
@@ -22,13 +27,16 @@ impl Run {
     }
 
     /// Gives a service the routes of a state that is about to be stored: who reads that it is ready may call it.
-    pub(crate) fn route_ahead(&self, service: &Service) {
+    pub(crate) fn route_ahead(self: &Arc<Self>, service: &Service) {
         let Some(ingress) = self.ingress.get() else { return };
         let _one = self.routing.lock().unwrap_or_else(PoisonError::into_inner);
         self.route_as(ingress, service);
     }
 
-    fn route_as(&self, ingress: &ingress::Ingress, service: &Service) {
+    fn route_as(self: &Arc<Self>, ingress: &ingress::Ingress, service: &Service) {
+        if service.kind() == Kind::WorkerPool {
+            return self.staff(service);
+        }
         let unused = self.set_revisions(ingress, service);
         ingress.set_service(self.service_route(service));
         // Only now does no request come to these any more.
@@ -36,19 +44,24 @@ impl Run {
     }
 
     /// The same for all services, at the start.
-    pub(crate) fn route_all(&self, services: &[Held<Service>]) {
+    pub(crate) fn route_all(self: &Arc<Self>, all: &[Held<Service>]) {
         let Some(ingress) = self.ingress.get() else { return };
         let _one = self.routing.lock().unwrap_or_else(PoisonError::into_inner);
-        for service in services {
+        let (services, pools): (Vec<_>, Vec<_>) = all.iter().partition(|held| held.kind() == Kind::Service);
+        pools.iter().for_each(|pool| self.staff(&pool.value));
+        for service in &services {
             self.set_revisions(ingress, &service.value);
         }
         ingress.set_services(services.iter().map(|service| self.service_route(&service.value)).collect());
     }
 
     /// Takes a service's routes away; what is under way ends by itself.
-    pub(crate) fn unroute(&self, service: &Service) {
+    pub(crate) fn unroute(self: &Arc<Self>, service: &Service) {
         let Some(ingress) = self.ingress.get() else { return };
         let _one = self.routing.lock().unwrap_or_else(PoisonError::into_inner);
+        if service.kind() == Kind::WorkerPool {
+            return self.dismiss(service);
+        }
         ingress.remove_service(&service.project, &service.region, &service.name);
         for revision in self.revisions_of(service) {
             let id = plan::revision_id(&revision.value);
@@ -110,9 +123,9 @@ fn spec(service: &Service, revision: &Revision) -> RevisionSpec {
     let mut spec = RevisionSpec::new(plan::revision_id(revision));
     if let Some(container) = rules::ingress_container(&template) {
         spec.protocol = if container.port_name == "h2c" { Protocol::H2c } else { Protocol::Http1 };
-        spec.cpu = if container.cpu_idle { Cpu::DuringRequests } else { Cpu::Always };
         spec.cpus = f64::from(rules::cpu(&container.cpu)) / 1000.0;
     }
+    spec.cpu = cpu::allocation(&template);
     spec.concurrency = template.concurrency;
     spec.timeout = Duration::from_secs(template.timeout_seconds.into());
     spec.affinity = if template.session_affinity { Affinity::Cookie } else { Affinity::None };

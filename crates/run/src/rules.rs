@@ -4,6 +4,7 @@
 //! `…/request-timeout`, `…/healthchecks`, <https://cloud.google.com/run/docs/container-contract>.
 
 mod containers;
+mod probes;
 mod resources;
 mod volumes;
 
@@ -19,7 +20,8 @@ use kernel::{
 
 use crate::{
     change::{Desired, Place},
-    record::{Container, Probe, ProbeKind, Template},
+    record::{Container, Kind, Template},
+    words,
 };
 
 /// Unless said otherwise.
@@ -30,19 +32,33 @@ const DEFAULT_PORT: u16 = 8080;
 const MAX_TIMEOUT: u32 = 3600;
 const MAX_CONCURRENCY: u32 = 1000;
 const MIB: u64 = 1 << 20;
+/// Where containers are in the Knative form.
+const CONTAINERS: &str = "spec.template.spec.containers";
 /// Variables that the platform sets (<https://cloud.google.com/run/docs/container-contract#env-vars>).
 const RESERVED: [&str; 4] = ["PORT", "K_SERVICE", "K_REVISION", "K_CONFIGURATION"];
+/// The same of worker pools.
+const RESERVED_FOR_POOLS: [&str; 2] = ["CLOUD_RUN_WORKER_POOL", "CLOUD_RUN_WORKER_POOL_REVISION"];
+/// The second generation of execution environments, as v2 numbers it.
+pub(crate) const SECOND_GENERATION: i32 = 2;
 
 /// The name of the volume with Cloud SQL's sockets, and of no other.
 pub(crate) const CLOUD_SQL_VOLUME: &str = "cloudsql";
 
 /// Fills in what was left out, as Cloud Run does.
-pub(crate) fn complete(template: &mut Template, project_number: u64) {
-    if template.timeout_seconds == 0 {
-        template.timeout_seconds = DEFAULT_TIMEOUT;
-    }
+pub(crate) fn complete(kind: Kind, template: &mut Template, project_number: u64) {
     if template.service_account.is_empty() {
         template.service_account = format!("{project_number}-compute@developer.gserviceaccount.com");
+    }
+    match kind {
+        Kind::Service => complete_service(template),
+        Kind::WorkerPool => complete_worker_pool(template),
+    }
+    complete_volumes(template);
+}
+
+fn complete_service(template: &mut Template) {
+    if template.timeout_seconds == 0 {
+        template.timeout_seconds = DEFAULT_TIMEOUT;
     }
     // Both forms show these, and what comes back of them must mean the same template.
     let scaling = template.scaling.get_or_insert_default();
@@ -50,57 +66,60 @@ pub(crate) fn complete(template: &mut Template, project_number: u64) {
     scaling.min = scaling.min.filter(|min| *min != 0);
     let only = template.containers.len() == 1;
     for container in &mut template.containers {
-        complete_container(container, only);
+        if container.port == 0 && only {
+            container.port = DEFAULT_PORT.into();
+            let name = &container.port_name;
+            container.port_name = if name.is_empty() { "http1".into() } else { name.clone() };
+        }
+        complete_container(container);
     }
-    complete_volumes(template);
     if template.concurrency == 0 {
         let cpus = ingress_container(template).map_or(1, |container| cpu(&container.cpu).div_ceil(1000));
         template.concurrency = (DEFAULT_CONCURRENCY * cpus.max(1)).min(MAX_CONCURRENCY);
     }
 }
 
-fn complete_container(container: &mut Container, only: bool) {
-    if container.port == 0 && only {
-        container.port = DEFAULT_PORT.into();
-        container.port_name =
-            if container.port_name.is_empty() { "http1".into() } else { container.port_name.clone() };
+/// What is about requests is dropped; instances have their CPU all the time, in the second generation.
+fn complete_worker_pool(template: &mut Template) {
+    template.scaling = None;
+    template.timeout_seconds = 0;
+    template.concurrency = 0;
+    template.session_affinity = false;
+    template.execution_environment = SECOND_GENERATION;
+    for container in &mut template.containers {
+        container.cpu_idle = false;
+        complete_container(container);
     }
+}
+
+fn complete_container(container: &mut Container) {
     if container.cpu.is_empty() {
         container.cpu = "1000m".into();
     }
     if container.memory.is_empty() {
         container.memory = "512Mi".into();
     }
-    if container.startup_probe.as_ref().is_some_and(is_default) {
-        container.startup_probe = None;
-    }
-    for probe in [&mut container.startup_probe, &mut container.liveness_probe].into_iter().flatten() {
-        probe.timeout = if probe.timeout == 0 { 1 } else { probe.timeout };
-        probe.period = if probe.period == 0 { 10 } else { probe.period };
-        probe.failure_threshold = if probe.failure_threshold == 0 { 3 } else { probe.failure_threshold };
-    }
-}
-
-/// Whether this is the startup probe that both forms show where there is none. Its port follows the container's.
-fn is_default(probe: &Probe) -> bool {
-    let times = (probe.initial_delay, probe.timeout, probe.period, probe.failure_threshold);
-    times == (0, 240, 240, 1) && matches!(probe.kind, Some(ProbeKind::Tcp(_)))
+    probes::complete(&mut container.startup_probe);
+    probes::complete(&mut container.liveness_probe);
 }
 
 /// Refuses what Cloud Run refuses, naming every field that is wrong.
 pub(crate) fn check(place: &Place, desired: &Desired) -> Result<()> {
-    let mut faults = Faults(Vec::new());
-    if !is_region(&place.region) {
-        return Err(Error::not_found(format!(
-            "Location '{}' is not found or access is unauthorized.",
-            place.region
-        )));
-    }
+    let mut faults = Faults::default();
+    check_region(&place.region)?;
     check_name(&place.name, &mut faults);
     check_template(place, &desired.template, &mut faults);
     check_service_scaling(desired, &mut faults);
-    check_traffic(desired, &mut faults);
+    check_traffic(place.kind, desired, &mut faults);
     faults.into_result()
+}
+
+/// Refuses what is no region.
+///
+/// # Errors
+/// `NOT_FOUND`.
+pub(crate) fn check_region(region: &str) -> Result<()> {
+    if is_region(region) { Ok(()) } else { Err(words::no_such_region(region)) }
 }
 
 /// The bounds of the service as a whole.
@@ -150,6 +169,21 @@ fn check_template(place: &Place, template: &Template, faults: &mut Faults) {
     faults.check(revision.is_empty() || (revision.starts_with(&own) && is_label(revision) && revision.len() <= 63), "spec.template.metadata.name", || {
         format!("Revision name must be prefixed by the name of the enclosing Configuration or Service with trailing -: '{revision}'.")
     });
+    match place.kind {
+        Kind::Service => {
+            check_requests(template, faults);
+            check_containers(template, &RESERVED, faults);
+        }
+        Kind::WorkerPool => {
+            containers::check_portless(CONTAINERS, &template.containers, faults);
+            check_containers(template, &RESERVED_FOR_POOLS, faults);
+        }
+    }
+}
+
+/// Refuses what is wrong about how requests are taken.
+fn check_requests(template: &Template, faults: &mut Faults) {
+    containers::check_port(CONTAINERS, &template.containers, faults);
     faults.check(
         (1..=MAX_TIMEOUT).contains(&template.timeout_seconds),
         "spec.template.spec.timeout_seconds",
@@ -173,11 +207,11 @@ fn check_template(place: &Place, template: &Template, faults: &mut Faults) {
             || format!("The min instances ({min}) must not be greater than the max instances ({max})."),
         );
     }
-    check_containers(template, faults);
 }
 
-pub(crate) fn check_containers(template: &Template, faults: &mut Faults) {
-    let path = "spec.template.spec.containers";
+/// Refuses what is wrong about containers and volumes, and variables that the platform sets.
+pub(crate) fn check_containers(template: &Template, reserved: &[&str], faults: &mut Faults) {
+    let path = CONTAINERS;
     volumes::check(template, faults);
     match template.containers.as_slice() {
         [] => faults.add(path, "should have exactly 1 container"),
@@ -185,7 +219,9 @@ pub(crate) fn check_containers(template: &Template, faults: &mut Faults) {
         several => containers::check(path, several, faults),
     }
     for (index, container) in template.containers.iter().enumerate() {
-        check_container(&format!("{path}[{index}]"), container, faults);
+        let path = format!("{path}[{index}]");
+        check_container(&path, container, faults);
+        check_reserved(&format!("{path}.env"), container, reserved, faults);
     }
     resources::check_instance(path, template, faults);
 }
@@ -210,21 +246,14 @@ fn check_container(path: &str, container: &Container, faults: &mut Faults) {
             "must be a variable's name".into()
         });
     }
-    check_reserved(&at("env"), container, faults);
     resources::check_container(path, container, faults);
-    for (name, probe) in
-        [("startup_probe", &container.startup_probe), ("liveness_probe", &container.liveness_probe)]
-    {
-        if let Some(probe) = probe {
-            check_probe(&at(name), probe, faults);
-        }
-    }
+    probes::check(path, container, faults);
 }
 
 /// Refuses variables that the platform sets.
-fn check_reserved(path: &str, container: &Container, faults: &mut Faults) {
+fn check_reserved(path: &str, container: &Container, reserved: &[&str], faults: &mut Faults) {
     let names = container.env.iter().map(|variable| variable.name.as_str());
-    let taken: Vec<&str> = names.filter(|name| RESERVED.contains(name)).collect();
+    let taken: Vec<&str> = names.filter(|name| reserved.contains(name)).collect();
     faults.check(taken.is_empty(), path, || {
         format!(
             "The following reserved env names were provided: {}. These values are automatically set by the system.",
@@ -233,27 +262,14 @@ fn check_reserved(path: &str, container: &Container, faults: &mut Faults) {
     });
 }
 
-fn check_probe(path: &str, probe: &Probe, faults: &mut Faults) {
-    let at = |field: &str| format!("{path}.{field}");
-    faults.check(probe.initial_delay <= 240, &at("initial_delay_seconds"), || {
-        "must be between 0 and 240, inclusive".into()
-    });
-    faults.check((1..=240).contains(&probe.period), &at("period_seconds"), || {
-        "must be between 1 and 240, inclusive".into()
-    });
-    faults.check((1..=240).contains(&probe.timeout), &at("timeout_seconds"), || {
-        "must be between 1 and 240, inclusive".into()
-    });
-    faults.check(probe.timeout <= probe.period, &at("timeout_seconds"), || {
-        "must be less than or equal to period_seconds".into()
-    });
-    faults.check(probe.kind.is_some(), path, || "must have one of http_get, tcp_socket or grpc".into());
-}
-
-fn check_traffic(desired: &Desired, faults: &mut Faults) {
+fn check_traffic(kind: Kind, desired: &Desired, faults: &mut Faults) {
     let sum: u32 = desired.traffic.iter().map(|target| target.percent).fold(0, u32::saturating_add);
-    faults.check(desired.traffic.is_empty() || sum == 100, "spec.traffic", || {
-        format!("Traffic targets must sum to 100; the given ones sum to {sum}.")
+    let (field, what) = match kind {
+        Kind::Service => ("spec.traffic", "Traffic targets"),
+        Kind::WorkerPool => ("spec.instance_splits", "Instance splits"),
+    };
+    faults.check(desired.traffic.is_empty() || sum == 100, field, || {
+        format!("{what} must sum to 100; the given ones sum to {sum}.")
     });
     let mut tags: Vec<&str> =
         desired.traffic.iter().map(|target| target.tag.as_str()).filter(|tag| !tag.is_empty()).collect();
@@ -266,9 +282,9 @@ fn check_traffic(desired: &Desired, faults: &mut Faults) {
     });
 }
 
-/// The container that requests go to.
+/// The container that requests go to; a worker pool has none.
 pub(crate) fn ingress_container(template: &Template) -> Option<&Container> {
-    template.containers.iter().find(|container| container.port != 0).or(template.containers.first())
+    template.containers.iter().find(|container| container.port != 0)
 }
 
 /// The port that requests go to.
@@ -331,21 +347,59 @@ mod tests {
         let container = |cpu: &str| Container { image: "i".into(), cpu: cpu.into(), ..Container::default() };
         for (cpu, concurrency) in [("", 80), ("1", 80), ("2", 160), ("500m", 80), ("8", 640)] {
             let mut template = Template { containers: vec![container(cpu)], ..Template::default() };
-            complete(&mut template, 7);
+            complete(Kind::Service, &mut template, 7);
             assert_eq!(template.concurrency, concurrency, "{cpu}");
             assert_eq!(template.service_account, "7-compute@developer.gserviceaccount.com");
         }
     }
 
+    fn place(kind: Kind) -> Place {
+        Place { kind, project: "p".into(), region: "us-central1".into(), name: "tide".into() }
+    }
+
+    #[test]
+    fn a_worker_pool_has_no_requests_and_all_its_cpu() {
+        let mut template = Template {
+            containers: vec![Container { image: "i".into(), cpu_idle: true, ..Container::default() }],
+            concurrency: 80,
+            timeout_seconds: 300,
+            ..Template::default()
+        };
+        complete(Kind::WorkerPool, &mut template, 7);
+        let container = &template.containers[0];
+        assert_eq!((template.concurrency, template.timeout_seconds, container.port), (0, 0, 0));
+        assert!(!container.cpu_idle && template.scaling.is_none() && ingress_container(&template).is_none());
+        let check = |template: &Template| {
+            check(&place(Kind::WorkerPool), &Desired { template: template.clone(), ..Desired::default() })
+        };
+        check(&template).unwrap();
+        let refuse = |spoil: fn(&mut Template), what: &str| {
+            let mut template = template.clone();
+            spoil(&mut template);
+            let error = check(&template).unwrap_err();
+            assert!(error.message().contains(what), "{error:?}");
+        };
+        refuse(|t| t.containers[0].port = 8080, "must not expose a port");
+        refuse(|t| t.containers[0].memory = "256Mi".into(), "512Mi");
+        refuse(|t| t.containers[0].cpu = "500m".into(), "Total cpu < 1");
+        let variable = |name: &str| crate::record::EnvVar { name: name.into(), source: None };
+        let mut taken = template.clone();
+        taken.containers[0].env.push(variable("PORT"));
+        check(&taken).unwrap();
+        taken.containers[0].env.push(variable("CLOUD_RUN_WORKER_POOL"));
+        let error = check(&taken).unwrap_err();
+        assert!(error.message().contains("env names were provided: CLOUD_RUN_WORKER_POOL."), "{error:?}");
+    }
+
     #[test]
     fn what_cloud_run_refuses_is_refused() {
-        let place = Place { project: "p".into(), region: "us-central1".into(), name: "tide".into() };
+        let place = place(Kind::Service);
         let good = || {
             let mut template = Template {
                 containers: vec![Container { image: "i".into(), ..Container::default() }],
                 ..Template::default()
             };
-            complete(&mut template, 7);
+            complete(Kind::Service, &mut template, 7);
             Desired { template, ..Desired::default() }
         };
         assert!(check(&place, &good()).is_ok());

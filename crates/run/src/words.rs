@@ -2,26 +2,53 @@
 
 use kernel::{Error, collection::Wording};
 
-use crate::revisions::Need;
+use crate::{
+    record::{Kind, Revision},
+    revisions::Need,
+};
 
-/// Around services.
-pub(crate) fn service() -> Wording {
-    Wording::of("Service")
-        .not_found(|_, name| {
-            Error::not_found(format!(
-                "Resource '{}' of kind 'SERVICE' in region '{}' in project '{}' does not exist.",
-                last(name),
-                part(name, 3),
-                part(name, 1)
-            ))
-        })
+/// What is said around resources.
+pub(crate) fn missing(kind: &'static str) -> Wording {
+    Wording::of(kind)
+        .not_found(not_found)
         .exists(|_, name| Error::already_exists(format!("Resource '{}' already exists.", last(name))))
-        .stale(|_, name| {
-            Error::aborted(format!(
-                "Conflict for resource '{}': version was specified but current version is different.",
-                last(name)
-            ))
-        })
+        .stale(|_, name| stale(name))
+}
+
+/// An etag that does not match.
+pub(crate) fn stale(name: &str) -> Error {
+    Error::aborted(format!(
+        "Conflict for resource '{}': version was specified but current version is different.",
+        last(name)
+    ))
+}
+
+/// A resource that is not there. Its kind is what its name says where services and worker pools are kept together.
+pub(crate) fn not_found(kind: &str, name: &str) -> Error {
+    let kind = if part(name, 4) == Kind::WorkerPool.collection() { "WorkerPool" } else { kind };
+    Error::not_found(format!(
+        "Resource '{}' of kind '{}' in region '{}' in project '{}' does not exist.",
+        last(name),
+        kind.to_ascii_uppercase(),
+        part(name, 3),
+        part(name, 1)
+    ))
+}
+
+/// What should be a service's or a worker pool's name and is not.
+pub(crate) fn not_a_name(kind: Kind, name: &str) -> Error {
+    let (whose, collection) = match kind {
+        Kind::Service => ("service", "services/SERVICE"),
+        Kind::WorkerPool => ("worker pool", "workerPools/WORKER_POOL"),
+    };
+    Error::invalid(format!(
+        "'{name}' is not a {whose}'s name: use projects/PROJECT/locations/REGION/{collection}."
+    ))
+}
+
+/// A region that is none, or none of Cloud Run's.
+pub(crate) fn no_such_region(region: &str) -> Error {
+    Error::not_found(format!("Location '{region}' is not found or access is unauthorized."))
 }
 
 fn last(name: &str) -> &str {
@@ -67,6 +94,15 @@ pub(crate) fn not_started(container: &str) -> String {
     format!(
         "The user-provided container '{container}' failed the configured startup probe checks. Logs for this revision \
          might contain more information."
+    )
+}
+
+/// A worker pool's container that ended as soon as it had started.
+pub(crate) fn not_steady(container: &str) -> String {
+    format!(
+        "The user-provided container{} ended right after it was started. Logs for this revision might contain more \
+         information.",
+        if container.is_empty() { String::new() } else { format!(" '{container}'") }
     )
 }
 
@@ -155,19 +191,24 @@ pub(crate) fn revision_exists(revision: &str) -> Error {
 }
 
 /// A revision that is to be deleted, and cannot be.
-pub(crate) fn revision_needed(need: Need, revision: &str, service: &str) -> Error {
+pub(crate) fn revision_needed(need: Need, revision: &Revision) -> Error {
+    let whose = match revision.kind() {
+        Kind::Service => format!("service \"{}\"", revision.service),
+        Kind::WorkerPool => format!("worker pool \"{}\"", revision.service),
+    };
+    let revision = &revision.name;
     Error::precondition(match need {
         Need::Serving => {
             format!("Revision \"{revision}\" cannot be directly deleted because it is actively serving.")
         }
         Need::Only => {
             format!(
-                "Revision \"{revision}\" cannot be directly deleted because it is the only revision of service \"{service}\"."
+                "Revision \"{revision}\" cannot be directly deleted because it is the only revision of {whose}."
             )
         }
         Need::Latest => {
             format!(
-                "Revision \"{revision}\" cannot be directly deleted because it is the latest revision of service \"{service}\"."
+                "Revision \"{revision}\" cannot be directly deleted because it is the latest revision of {whose}."
             )
         }
     })
@@ -211,6 +252,11 @@ pub(crate) fn at_most_one_port(field: &str, ports: usize) -> Result<(), Error> {
     if ports > 1 { Err(Error::bad_field(field, format!("{field}: {why}"))) } else { Ok(()) }
 }
 
+/// A probe of a kind that is not served here.
+pub(crate) fn no_readiness_probes() -> Error {
+    Error::unimplemented("Readiness probes are not served here yet; remove readinessProbe.")
+}
+
 /// A mount of a part of a volume.
 pub(crate) fn no_sub_paths(volume: &str) -> Error {
     let why = format!("The mount of volume '{volume}' has a sub path, which is not supported here.");
@@ -227,4 +273,18 @@ pub(crate) fn ingress_forbidden(project: &str, service: &str, value: &str) -> Er
     let violation =
         (constraint.to_owned(), format!("orgpolicy:projects/{project}?configvalue={value}"), why.clone());
     Error::precondition(why).with(kernel::error::Detail::Precondition(vec![violation]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let error = not_found("Execution", "projects/p/locations/r/jobs/j/executions/j-abcde");
+        let said = "Resource 'j-abcde' of kind 'EXECUTION' in region 'r' in project 'p' does not exist.";
+        assert_eq!(error.message(), said);
+        let error = not_found("Service", "projects/p/locations/r/workerPools/w");
+        assert!(error.message().contains("'w' of kind 'WORKERPOOL'"), "{error:?}");
+    }
 }

@@ -12,6 +12,7 @@
 //! | `knative.rs` | what `gcloud run` does |
 //! | `v2.rs` | what client libraries and Terraform do |
 //! | `jobs.rs` | jobs, executions and tasks |
+//! | `workers.rs` | worker pools |
 //! | `outside.rs` | what instances reach, and the ports that are theirs |
 //! | `failures.rs` | what cannot serve, and what is refused |
 //! | `volumes.rs` | databases, secrets and memory at a path |
@@ -41,6 +42,8 @@ mod sidecars;
 mod v2;
 #[path = "stories/volumes.rs"]
 mod volumes;
+#[path = "stories/workers.rs"]
+mod workers;
 #[path = "stories/world.rs"]
 mod world;
 
@@ -105,6 +108,13 @@ const STORIES: &[Story] = stories![
     jobs::a_restart_interrupts_an_attempt_and_no_more,
     jobs::gcloud_speaks_of_jobs_in_another_form,
     jobs::a_change_can_ask_for_an_execution,
+    workers::a_worker_pool_works_without_requests,
+    workers::instances_are_split_between_revisions,
+    workers::an_instance_that_ends_is_followed_by_another,
+    workers::what_ends_at_once_takes_no_place,
+    workers::worker_pools_outlive_haar_and_go_with_all_they_have,
+    workers::gcloud_reads_pools_in_another_form,
+    workers::a_pool_takes_no_requests_and_a_region_must_be_one,
 ];
 
 fn main() {

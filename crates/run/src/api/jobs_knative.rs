@@ -8,20 +8,25 @@ use std::sync::Arc;
 use apis::google::discovery::run::v1::{
     self as knative, namespaces_executions, namespaces_jobs, namespaces_tasks,
 };
-use kernel::{Caller, Error, Mount, Resource, Result, collection::Held, names};
+use kernel::{Caller, Mount, Resource, Result, collection::Held};
 
 use super::{
     jobs_knative_read as read,
     jobs_knative_write::{self as write, API_VERSION},
     jobs_v2::task_index,
-    knative::{is_dry, namespace, region},
+    knative::{is_dry, namespace, parts, region},
     knative_list::{self, Asked},
+    shared::gone,
 };
 use crate::{
     Run,
     engine::RUN,
-    jobs::{JobPlace, record::Execution, words},
+    jobs::{JobPlace, record::Execution},
+    words,
 };
+
+/// The group that jobs are of.
+const GROUP: &str = "run.googleapis.com";
 
 pub(super) fn mount(mount: Mount<Run>) -> Mount<Run> {
     mount
@@ -91,7 +96,7 @@ async fn delete_job(
         true => run.existing_job(&place)?,
         false => run.delete_job(&place, "").await?,
     };
-    Ok(gone("jobs", &held.value.name, &held.value.uid))
+    Ok(gone(GROUP, "jobs", &held.value.name, &held.value.uid))
 }
 
 async fn list_jobs(
@@ -152,7 +157,7 @@ async fn delete_execution(
 ) -> Result<knative::Status> {
     let held = execution(&run, &caller, &request.name, "run.executions.delete").await?;
     run.delete_execution(&held.value.resource_name(), "").await?;
-    Ok(gone("executions", &held.value.name, &held.value.uid))
+    Ok(gone(GROUP, "executions", &held.value.name, &held.value.uid))
 }
 
 async fn list_executions(
@@ -216,12 +221,10 @@ async fn list_tasks(
     })
 }
 
-/// The place that `namespaces/P/KIND/N` names on a regional host, without a job's name, and N.
+/// Where `namespaces/P/KIND/N` is on a regional host, without a job's name, and N.
 async fn named(run: &Run, caller: &Caller, name: &str, kind: &str) -> Result<(JobPlace, String)> {
-    let [project, id] = names::parse(name, ["namespaces", kind]).ok_or_else(|| {
-        Error::invalid(format!("'{name}' is not a name: use namespaces/PROJECT/{kind}/NAME."))
-    })?;
-    Ok((run.job_place_of(project, &region(caller)?, "").await?, id.to_owned()))
+    let (place, id) = parts(run, caller, name, kind).await?;
+    Ok((JobPlace { project: place.project, region: place.region, name: place.name }, id))
 }
 
 /// The job that a name names, if the caller has this permission on it.
@@ -266,18 +269,4 @@ async fn listed(run: &Run, caller: &Caller, parent: &str, permission: &str) -> R
         "-" => format!("projects/{}/locations/", place.project),
         _ => format!("{}/jobs/", place.location()),
     })
-}
-
-fn gone(kind: &str, name: &str, uid: &str) -> knative::Status {
-    knative::Status {
-        status: Some("Success".into()),
-        details: Some(knative::StatusDetails {
-            group: Some("run.googleapis.com".into()),
-            kind: Some(kind.into()),
-            name: Some(name.into()),
-            uid: Some(uid.into()),
-            ..Default::default()
-        }),
-        ..Default::default()
-    }
 }

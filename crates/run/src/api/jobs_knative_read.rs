@@ -6,7 +6,8 @@ use kernel::{Error, Result};
 
 use super::{
     jobs_v2_read::{plain, token},
-    knative_read,
+    knative_read, shared,
+    shared::launch_stage,
 };
 use crate::jobs::{
     ContainerOverride, DesiredJob, Overrides,
@@ -38,12 +39,7 @@ pub(super) fn desired(job: knative::Job) -> Result<DesiredJob> {
     annotations.retain(|key, _| !OUR_ANNOTATIONS.contains(&key.as_str()));
     let mut take = |key: &str| annotations.remove(&format!("run.googleapis.com/{key}")).unwrap_or_default();
     let (client, client_version) = (take("client-name"), take("client-version"));
-    let launch_stage = match take("launch-stage").as_str() {
-        "ALPHA" => 2,
-        "BETA" => 3,
-        "GA" => 4,
-        _ => 0,
-    };
+    let launch_stage = launch_stage(Some(&take("launch-stage")));
     let template = template(spec.template.unwrap_or_default())?;
     Ok(DesiredJob { labels, annotations, client, client_version, launch_stage, template, token })
 }
@@ -107,8 +103,5 @@ fn container(change: knative::ContainerOverride) -> Result<ContainerOverride> {
 }
 
 fn count(field: &str, value: Option<i32>) -> Result<Option<u32>> {
-    let read = |value| {
-        u32::try_from(value).map_err(|_| Error::bad_field(field, format!("{field} must not be negative")))
-    };
-    value.map(read).transpose()
+    value.map(|value| shared::count(field, value)).transpose()
 }

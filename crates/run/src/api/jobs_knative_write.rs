@@ -8,6 +8,7 @@ use kernel::mirror::Versioned;
 use super::{
     jobs_v2_write::{log_uri, status, task_conditions},
     knative_write::{condition, namespace, template as revision_template, text, time, version},
+    shared::stage_name,
 };
 use crate::{
     Run,
@@ -64,7 +65,7 @@ fn token(job: &Job, until: Until) -> Option<String> {
 }
 
 /// What all objects have: name, namespace and where they are.
-fn metadata(run: &Run, project: &str, kind: &str, name: &str) -> knative::ObjectMeta {
+pub(super) fn metadata(run: &Run, project: &str, kind: &str, name: &str) -> knative::ObjectMeta {
     let number = namespace(run, project);
     knative::ObjectMeta {
         name: Some(name.to_owned()),
@@ -75,11 +76,7 @@ fn metadata(run: &Run, project: &str, kind: &str, name: &str) -> knative::Object
 }
 
 fn job_annotations(job: &Job) -> Map {
-    let stage = match job.launch_stage {
-        2 => "ALPHA",
-        3 => "BETA",
-        _ => "",
-    };
+    let stage = stage_name(job.launch_stage);
     let mut all = job.annotations.clone();
     for (key, value) in [
         ("creator", job.creator.as_str()),

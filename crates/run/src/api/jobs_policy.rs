@@ -12,7 +12,7 @@ use apis::google::{
 };
 use kernel::{Caller, Mount, Resource, Result, grant};
 
-use super::policy::{from_old, to_old};
+use super::policy::{answer_old, read_request, test_request, to_old, write_request};
 use crate::Run;
 
 pub(super) fn mount(mount: Mount<Run>) -> Mount<Run> {
@@ -60,10 +60,8 @@ async fn get_old(
     caller: Caller,
     request: knative::ProjectsLocationsJobsGetIamPolicyRequest,
 ) -> Result<knative::Policy> {
-    let requested_policy_version =
-        request.options.and_then(|options| options.requested_policy_version).unwrap_or(1);
-    let options = Some(GetPolicyOptions { requested_policy_version });
-    get(run, caller, GetIamPolicyRequest { resource: request.resource, options }).await.map(to_old)
+    let version = request.options.and_then(|options| options.requested_policy_version);
+    get(run, caller, read_request(request.resource, version)).await.map(to_old)
 }
 
 async fn set_old(
@@ -71,9 +69,7 @@ async fn set_old(
     caller: Caller,
     request: knative::ProjectsLocationsJobsSetIamPolicyRequest,
 ) -> Result<knative::Policy> {
-    let policy = request.body.and_then(|body| body.policy).map(from_old);
-    let request = SetIamPolicyRequest { resource: request.resource, policy, update_mask: None };
-    set(run, caller, request).await.map(to_old)
+    set(run, caller, write_request(request.resource, request.body)).await.map(to_old)
 }
 
 async fn test_old(
@@ -81,10 +77,7 @@ async fn test_old(
     caller: Caller,
     request: knative::ProjectsLocationsJobsTestIamPermissionsRequest,
 ) -> Result<knative::TestIamPermissionsResponse> {
-    let permissions = request.body.map(|body| body.permissions).unwrap_or_default();
-    let request = TestIamPermissionsRequest { resource: request.resource, permissions };
-    let TestIamPermissionsResponse { permissions } = test(run, caller, request).await?;
-    Ok(knative::TestIamPermissionsResponse { permissions })
+    test(run, caller, test_request(request.resource, request.body)).await.map(answer_old)
 }
 
 /// A job that exists, as permission checks see it.

@@ -17,16 +17,16 @@ use kernel::{
     paging::{Limits, Page},
 };
 
-use super::{jobs_v2_read as read, jobs_v2_write as write};
+use super::{jobs_v2_read as read, jobs_v2_write as write, shared::location};
 use crate::{
     Run,
     engine::RUN,
     jobs::{
         JobPlace,
         record::{Execution, Job},
-        words,
     },
-    record::State,
+    record::{Kind, State},
+    words,
 };
 
 /// What operations about jobs and about executions are resumed by.
@@ -265,14 +265,12 @@ impl Run {
 
     /// A job's place in a location.
     async fn job_in(&self, parent: &str, job: &str) -> Result<JobPlace> {
-        let [project, region] = names::parse(parent, ["projects", "locations"]).ok_or_else(|| {
-            Error::invalid(format!("'{parent}' is not a location: use projects/PROJECT/locations/REGION."))
-        })?;
+        let [project, region] = location(parent)?;
         self.job_place_of(project, region, job).await
     }
 
     pub(super) async fn job_place_of(&self, project: &str, region: &str, job: &str) -> Result<JobPlace> {
-        let place = self.place_of(project, region, job).await?;
+        let place = self.place_of(Kind::Service, project, region, job).await?;
         Ok(JobPlace { project: place.project, region: place.region, name: place.name })
     }
 

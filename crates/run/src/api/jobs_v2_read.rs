@@ -4,7 +4,10 @@
 use apis::google::cloud::run::v2::{self, job::CreateExecution, run_job_request, task_template::Retries};
 use kernel::{Error, Result};
 
-use super::v2_read;
+use super::{
+    shared::{count, negative},
+    v2_read,
+};
 use crate::{
     jobs::{
         ContainerOverride, DesiredJob, Overrides,
@@ -112,12 +115,4 @@ fn container(change: run_job_request::overrides::ContainerOverride) -> Result<Co
     let read = v2::RevisionTemplate { containers: vec![env], ..Default::default() };
     let env = v2_read::template(read)?.containers.pop().map(|container| container.env).unwrap_or_default();
     Ok(ContainerOverride { name: change.name, args: change.args, clears_args: change.clear_args, env })
-}
-
-fn count(field: &str, value: i32) -> Result<u32> {
-    u32::try_from(value).map_err(|_| negative(field))
-}
-
-fn negative(field: &str) -> Error {
-    Error::bad_field(field, format!("{field} must not be negative"))
 }

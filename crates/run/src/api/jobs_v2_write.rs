@@ -7,15 +7,12 @@ use apis::google::cloud::run::v2::{
 };
 use kernel::mirror::Versioned;
 
-use super::v2_write;
+use super::{shared::shown_stage, v2_write};
 use crate::{
     Run,
     jobs::record::{Execution, Job, JobTemplate, Task, TaskState, Until, Wish},
     record::{Condition, State, Template},
 };
-
-/// Generally available, as v2 numbers it.
-const GA: i32 = 4;
 
 pub(super) fn job(run: &Run, held: &Versioned<Job>) -> v2::Job {
     let job = held.value.clone();
@@ -35,7 +32,7 @@ pub(super) fn job(run: &Run, held: &Versioned<Job>) -> v2::Job {
         last_modifier: job.last_modifier,
         client: job.client,
         client_version: job.client_version,
-        launch_stage: stage(job.launch_stage),
+        launch_stage: shown_stage(job.launch_stage),
         template: job.template.as_ref().map(template),
         observed_generation: job.observed_generation,
         execution_count: job.execution_count,
@@ -45,10 +42,6 @@ pub(super) fn job(run: &Run, held: &Versioned<Job>) -> v2::Job {
         }),
         ..Default::default()
     }
-}
-
-fn stage(stage: i32) -> i32 {
-    if stage == 0 { GA } else { stage }
 }
 
 /// The newest execution, as far as it is known.
@@ -140,7 +133,7 @@ pub(super) fn execution(execution: &Execution) -> v2::Execution {
         start_time: execution.started,
         completion_time: execution.ended,
         update_time: execution.updated,
-        launch_stage: stage(execution.launch_stage),
+        launch_stage: shown_stage(execution.launch_stage),
         job: execution.job.clone(),
         parallelism: if template.parallelism == 0 { template.task_count } else { template.parallelism }
             as i32,

@@ -13,8 +13,17 @@ use kernel::{Caller, Error, Mount, Resource, Result, collection::Held, names, re
 use super::{
     knative_list::{self, Asked},
     knative_read, knative_write,
+    shared::gone,
 };
-use crate::{Run, change::Place, engine::RUN, record::Revision};
+use crate::{
+    Run,
+    change::Place,
+    engine::RUN,
+    record::{Kind, Revision},
+};
+
+/// The group that services and revisions are of.
+const GROUP: &str = "serving.knative.dev";
 
 pub(super) fn mount(mount: Mount<Run>) -> Mount<Run> {
     mount
@@ -36,7 +45,7 @@ async fn create_service(
 ) -> Result<knative::Service> {
     let body = request.body.unwrap_or_default();
     let name = body.metadata.as_ref().and_then(|metadata| metadata.name.clone()).unwrap_or_default();
-    let place = run.place_of(namespace(&request.parent)?, &region(&caller)?, &name).await?;
+    let place = new_place(&run, &caller, Kind::Service, &request.parent, &name).await?;
     caller.require("run.services.create", &location(&place))?;
     let desired = knative_read::desired(&body)?;
     if is_dry(&request.dry_run) {
@@ -51,8 +60,7 @@ async fn replace_service(
     caller: Caller,
     request: knative::NamespacesServicesReplaceServiceRequest,
 ) -> Result<knative::Service> {
-    let place = named(&run, &caller, &request.name, "services").await?;
-    caller.require("run.services.update", &resource(&place))?;
+    let place = named(&run, &caller, &request.name, "run.services.update").await?;
     let body = request.body.unwrap_or_default();
     let desired = knative_read::desired(&body)?;
     if is_dry(&request.dry_run) {
@@ -68,8 +76,7 @@ async fn get_service(
     caller: Caller,
     request: knative::NamespacesServicesGetRequest,
 ) -> Result<knative::Service> {
-    let place = named(&run, &caller, &request.name, "services").await?;
-    caller.require("run.services.get", &resource(&place))?;
+    let place = named(&run, &caller, &request.name, "run.services.get").await?;
     Ok(knative_write::service(&run, &*run.services.get(&place.resource_name())?))
 }
 
@@ -78,13 +85,12 @@ async fn delete_service(
     caller: Caller,
     request: knative::NamespacesServicesDeleteRequest,
 ) -> Result<knative::Status> {
-    let place = named(&run, &caller, &request.name, "services").await?;
-    caller.require("run.services.delete", &resource(&place))?;
+    let place = named(&run, &caller, &request.name, "run.services.delete").await?;
     let held = run.services.get(&place.resource_name())?;
     if !is_dry(&request.dry_run) {
         run.delete(&place, "").await?;
     }
-    Ok(gone("services", &place.name, &held.value.uid))
+    Ok(gone(GROUP, "services", &place.name, &held.value.uid))
 }
 
 async fn list_services(
@@ -92,10 +98,9 @@ async fn list_services(
     caller: Caller,
     request: knative::NamespacesServicesListRequest,
 ) -> Result<knative::ListServicesResponse> {
-    let (place, prefix) = listed(&run, &caller, &request.parent).await?;
-    caller.require("run.services.list", &location(&place))?;
+    let place = listed(&run, &caller, Kind::Service, &request.parent, "run.services.list").await?;
     let (limit, token, selector) = (request.limit, request.r#continue, request.label_selector);
-    knative_list::services(&run, &prefix, &Asked { limit, token, selector })
+    knative_list::services(&run, &place.prefix(), &Asked { limit, token, selector })
 }
 
 async fn get_revision(
@@ -117,32 +122,19 @@ async fn delete_revision(
     if !is_dry(&request.dry_run) {
         run.delete_revision(revision, "").await?;
     }
-    Ok(gone("revisions", &revision.name, &revision.uid))
+    Ok(gone(GROUP, "revisions", &revision.name, &revision.uid))
 }
 
 /// The revision that `namespaces/P/revisions/N` names, if the caller has this permission on it.
 async fn revision(run: &Run, caller: &Caller, name: &str, permission: &str) -> Result<Held<Revision>> {
-    let place = named(run, caller, name, "revisions").await?;
-    let prefix = format!("projects/{}/locations/{}/services/", place.project, place.region);
-    let found = run.revision_in(&place.project, &place.region, &place.name);
-    let service = found.as_ref().map_or("-", |held| &held.value.service);
-    let resource = Resource::new(RUN, format!("{prefix}{service}/revisions/{}", place.name));
-    caller.require(permission, &resource)?;
-    found.ok_or_else(|| Error::not_found(format!("Revision '{}' was not found.", place.name)))
-}
-
-fn gone(kind: &str, name: &str, uid: &str) -> knative::Status {
-    knative::Status {
-        status: Some("Success".into()),
-        details: Some(knative::StatusDetails {
-            group: Some("serving.knative.dev".into()),
-            kind: Some(kind.into()),
-            name: Some(name.into()),
-            uid: Some(uid.into()),
-            ..Default::default()
-        }),
-        ..Default::default()
-    }
+    let (place, id) = parts(run, caller, name, "revisions").await?;
+    let found = run.revision_in(&place.project, &place.region, &id);
+    let resource = match &found {
+        Some(held) => held.value.resource_name(),
+        None => format!("{}/services/-/revisions/{id}", place.location()),
+    };
+    caller.require(permission, &Resource::new(RUN, resource))?;
+    found.ok_or_else(|| Error::not_found(format!("Revision '{id}' was not found.")))
 }
 
 async fn list_revisions(
@@ -150,10 +142,9 @@ async fn list_revisions(
     caller: Caller,
     request: knative::NamespacesRevisionsListRequest,
 ) -> Result<knative::ListRevisionsResponse> {
-    let (place, prefix) = listed(&run, &caller, &request.parent).await?;
-    caller.require("run.revisions.list", &location(&place))?;
+    let place = listed(&run, &caller, Kind::Service, &request.parent, "run.revisions.list").await?;
     let (limit, token, selector) = (request.limit, request.r#continue, request.label_selector);
-    knative_list::revisions(&run, &prefix, &Asked { limit, token, selector })
+    knative_list::revisions(&run, &place, &Asked { limit, token, selector })
 }
 
 async fn list_locations(
@@ -189,31 +180,49 @@ pub(super) fn namespace(parent: &str) -> Result<&str> {
         .ok_or_else(|| Error::invalid(format!("'{parent}' is not a namespace: use namespaces/PROJECT.")))
 }
 
-/// The place that `namespaces/P/KIND/N` names on a regional host.
-async fn named(run: &Run, caller: &Caller, name: &str, kind: &str) -> Result<Place> {
+/// The place of something that is to be, in a namespace on a regional host.
+pub(super) async fn new_place(
+    run: &Run,
+    caller: &Caller,
+    kind: Kind,
+    parent: &str,
+    name: &str,
+) -> Result<Place> {
+    run.place_of(kind, namespace(parent)?, &region(caller)?, name).await
+}
+
+/// The service that `namespaces/P/services/S` names, if the caller has this permission on it.
+async fn named(run: &Run, caller: &Caller, name: &str, permission: &str) -> Result<Place> {
+    let (place, name) = parts(run, caller, name, "services").await?;
+    let place = Place { name, ..place };
+    caller.require(permission, &place.resource())?;
+    Ok(place)
+}
+
+/// Where `namespaces/P/KIND/N` is on a regional host, without a name, and N.
+pub(super) async fn parts(run: &Run, caller: &Caller, name: &str, kind: &str) -> Result<(Place, String)> {
     let [project, id] = names::parse(name, ["namespaces", kind]).ok_or_else(|| {
         Error::invalid(format!("'{name}' is not a name: use namespaces/PROJECT/{kind}/NAME."))
     })?;
-    run.place_of(project, &region(caller)?, id).await
+    Ok((run.place_of(Kind::Service, project, &region(caller)?, "").await?, id.to_owned()))
 }
 
-/// What a listing ranges over: one region, or all of them on the global host.
-async fn listed(run: &Run, caller: &Caller, parent: &str) -> Result<(Place, String)> {
+/// What a listing ranges over, for those who may see it: one region, or all of them on the global host.
+pub(super) async fn listed(
+    run: &Run,
+    caller: &Caller,
+    kind: Kind,
+    parent: &str,
+    permission: &str,
+) -> Result<Place> {
     let region = region(caller).unwrap_or_else(|_| "-".into());
-    let place = run.place_of(namespace(parent)?, &region, "").await?;
-    let prefix = match place.region.as_str() {
-        "-" => format!("projects/{}/locations/", place.project),
-        region => format!("projects/{}/locations/{region}/services/", place.project),
-    };
-    Ok((place, prefix))
+    let place = run.place_of(kind, namespace(parent)?, &region, "").await?;
+    caller.require(permission, &location(&place))?;
+    Ok(place)
 }
 
-fn location(place: &Place) -> Resource {
-    Resource::new(RUN, format!("projects/{}/locations/{}", place.project, place.region))
-}
-
-fn resource(place: &Place) -> Resource {
-    Resource::new(RUN, place.resource_name())
+pub(super) fn location(place: &Place) -> Resource {
+    Resource::new(RUN, place.location())
 }
 
 pub(super) fn is_dry(dry_run: &Option<String>) -> bool {

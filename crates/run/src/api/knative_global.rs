@@ -6,10 +6,14 @@ use std::sync::Arc;
 use apis::google::discovery::run::v1::{
     self as knative, projects_locations_revisions, projects_locations_services,
 };
-use kernel::{Caller, Error, Mount, Resource, Result, names};
+use kernel::{Caller, Mount, Result};
 
-use super::knative_list::{self, Asked};
-use crate::{Run, engine::RUN};
+use super::{
+    knative::location,
+    knative_list::{self, Asked},
+    shared,
+};
+use crate::{Run, change::Place, record::Kind};
 
 pub(super) fn mount(mount: Mount<Run>) -> Mount<Run> {
     mount.unary(projects_locations_services::LIST, &[], list_services).unary(
@@ -24,9 +28,9 @@ async fn list_services(
     caller: Caller,
     request: knative::ProjectsLocationsServicesListRequest,
 ) -> Result<knative::ListServicesResponse> {
-    let prefix = prefix(&run, &caller, &request.parent, "run.services.list").await?;
+    let place = place(&run, &caller, &request.parent, "run.services.list").await?;
     let (limit, token, selector) = (request.limit, request.r#continue, request.label_selector);
-    knative_list::services(&run, &prefix, &Asked { limit, token, selector })
+    knative_list::services(&run, &place.prefix(), &Asked { limit, token, selector })
 }
 
 async fn list_revisions(
@@ -34,21 +38,15 @@ async fn list_revisions(
     caller: Caller,
     request: knative::ProjectsLocationsRevisionsListRequest,
 ) -> Result<knative::ListRevisionsResponse> {
-    let prefix = prefix(&run, &caller, &request.parent, "run.revisions.list").await?;
+    let place = place(&run, &caller, &request.parent, "run.revisions.list").await?;
     let (limit, token, selector) = (request.limit, request.r#continue, request.label_selector);
-    knative_list::revisions(&run, &prefix, &Asked { limit, token, selector })
+    knative_list::revisions(&run, &place, &Asked { limit, token, selector })
 }
 
 /// What a listing ranges over, for those who may see it: one region, or all of them for `-`.
-async fn prefix(run: &Run, caller: &Caller, parent: &str, permission: &str) -> Result<String> {
-    let [project, region] = names::parse(parent, ["projects", "locations"]).ok_or_else(|| {
-        Error::invalid(format!("'{parent}' is not a location: use projects/PROJECT/locations/REGION."))
-    })?;
-    let project = run.place_of(project, region, "").await?.project;
-    let location = Resource::new(RUN, format!("projects/{project}/locations/{region}"));
-    caller.require(permission, &location)?;
-    Ok(match region {
-        "-" => format!("projects/{project}/locations/"),
-        region => format!("projects/{project}/locations/{region}/services/"),
-    })
+async fn place(run: &Run, caller: &Caller, parent: &str, permission: &str) -> Result<Place> {
+    let [project, region] = shared::location(parent)?;
+    let place = run.place_of(Kind::Service, project, region, "").await?;
+    caller.require(permission, &location(&place))?;
+    Ok(place)
 }

@@ -9,7 +9,14 @@ use kernel::{
 };
 
 use super::{knative_write, selector::Selector};
-use crate::Run;
+use crate::{
+    Run,
+    change::Place,
+    record::{Kind, Service},
+};
+
+/// The label of a worker pool's revisions that names it.
+pub(super) const POOL_LABEL: &str = "run.googleapis.com/workerPool";
 
 /// Sizes of a page of services or revisions.
 const PAGE: Limits = Limits { usual: 100, most: 500 };
@@ -41,7 +48,8 @@ impl Asked {
 /// `INVALID_ARGUMENT` for a selector or a token that is none.
 pub(super) fn services(run: &Run, prefix: &str, asked: &Asked) -> Result<knative::ListServicesResponse> {
     let (page, selector) = (asked.page(prefix)?, asked.selector()?);
-    let (found, next) = run.services.list(prefix, &page, |_, held| selector.takes(&held.value.labels));
+    let is_asked = |service: &Service| service.kind() == Kind::Service && selector.takes(&service.labels);
+    let (found, next) = run.services.list(prefix, &page, |_, held| is_asked(&held.value));
     Ok(knative::ListServicesResponse {
         api_version: Some(API_VERSION.into()),
         kind: Some("ServiceList".into()),
@@ -51,17 +59,17 @@ pub(super) fn services(run: &Run, prefix: &str, asked: &Asked) -> Result<knative
     })
 }
 
-/// The revisions below a prefix, the newest first.
+/// The revisions in a place, of services and of worker pools, the newest first.
 ///
 /// # Errors
 /// Those of [`services`].
-pub(super) fn revisions(run: &Run, prefix: &str, asked: &Asked) -> Result<knative::ListRevisionsResponse> {
-    let (page, selector) = (asked.page(prefix)?, asked.selector()?);
-    let of_service = of_service(prefix, &selector);
-    let prefix = of_service.as_deref().unwrap_or(prefix);
+pub(super) fn revisions(run: &Run, place: &Place, asked: &Asked) -> Result<knative::ListRevisionsResponse> {
+    let selector = asked.selector()?;
+    let prefix = revisions_prefix(place, &selector);
+    let page = asked.page(&prefix)?;
     let (mut found, next) = run
         .revisions
-        .list(prefix, &page, |_, held| selector.takes(&knative_write::revision_labels(&held.value)));
+        .list(&prefix, &page, |_, held| selector.takes(&knative_write::revision_labels(&held.value)));
     found.sort_by_key(|(_, held)| Reverse(held.created));
     Ok(knative::ListRevisionsResponse {
         api_version: Some(API_VERSION.into()),
@@ -72,11 +80,16 @@ pub(super) fn revisions(run: &Run, prefix: &str, asked: &Asked) -> Result<knativ
     })
 }
 
-/// Where the revisions of the one service lie that a selector asks for: gcloud lists those of a service like this, and a
-/// region may have a thousand for each.
-fn of_service(prefix: &str, selector: &Selector) -> Option<String> {
-    let service = selector.only("serving.knative.dev/service")?;
-    prefix.ends_with("/services/").then(|| format!("{prefix}{service}/revisions/"))
+/// Where the revisions of the one service or worker pool lie that a selector asks for: gcloud lists them like this, and a
+/// region may have a thousand for each. Else where all lie.
+fn revisions_prefix(place: &Place, selector: &Selector) -> String {
+    let whose = [("serving.knative.dev/service", Kind::Service), (POOL_LABEL, Kind::WorkerPool)];
+    let only = whose.into_iter().find_map(|(label, kind)| Some((kind, selector.only(label)?)));
+    match only {
+        _ if place.region == "-" => place.prefix(),
+        Some((kind, name)) => format!("{}/{}/{name}/revisions/", place.location(), kind.collection()),
+        None => format!("{}/", place.location()),
+    }
 }
 
 /// gcloud reads the metadata of every list, so it is there even when empty.

@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use apis::google::discovery::run::v1 as knative;
 use kernel::{Error, Result};
 
+use super::shared::{self, launch_stage};
 use crate::{
-    change::Desired,
+    change::{Desired, NewRevision},
     record::{
         CloudSql, Container, EnvSource, EnvVar, GrpcProbe, HttpProbe, Ingress, Memory, Mount, Probe,
         ProbeKind, Scaling, SecretFile, SecretFiles, SecretVersion, TcpProbe, Template, Traffic, Volume,
@@ -21,7 +22,7 @@ use crate::{
 type Map = BTreeMap<String, String>;
 
 /// Annotations that only the system writes: what a client sends back of them is dropped.
-const OURS: [&str; 6] = [
+pub(super) const OURS: [&str; 6] = [
     "serving.knative.dev/creator",
     "serving.knative.dev/lastModifier",
     "run.googleapis.com/operation-id",
@@ -61,6 +62,7 @@ pub(super) fn desired(service: &knative::Service) -> Result<Desired> {
         traffic: spec.traffic.into_iter().map(traffic).collect::<Result<_>>()?,
         labels,
         annotations,
+        revision: NewRevision::IfChanged,
     };
     Ok(desired)
 }
@@ -106,6 +108,7 @@ pub(super) fn template(template: knative::RevisionTemplate) -> Result<Template> 
         },
         volumes: volumes(spec.volumes, &secrets, cloud_sql.as_deref())?,
         annotations,
+        edition: 0,
     })
 }
 
@@ -134,6 +137,9 @@ fn refuse_foreign(index: usize, container: &knative::Container) -> Result<()> {
 }
 
 fn read_container(container: knative::Container, secrets: &Map) -> Result<Container> {
+    if container.readiness_probe.is_some() {
+        return Err(words::no_readiness_probes());
+    }
     let mut limits = container.resources.unwrap_or_default().limits;
     let port = container.ports.first().cloned().unwrap_or_default();
     Ok(Container {
@@ -315,16 +321,7 @@ fn secret_aliases(text: &str) -> Map {
         .collect()
 }
 
-fn launch_stage(text: Option<&str>) -> i32 {
-    match text {
-        Some("ALPHA") => 2,
-        Some("BETA") => 3,
-        Some("GA") => 4,
-        _ => 0,
-    }
-}
-
-fn count(key: &str, text: Option<String>) -> Result<Option<u32>> {
+pub(super) fn count(key: &str, text: Option<String>) -> Result<Option<u32>> {
     let read = |text: String| {
         text.parse().map_err(|_| {
             Error::bad_field(format!("metadata.annotations[{key}]"), format!("'{text}' is not a number"))
@@ -345,7 +342,6 @@ fn flag(key: &str, text: Option<String>) -> Result<Option<bool>> {
     text.map(read).transpose()
 }
 
-fn positive(field: &str, value: Option<i32>) -> Result<u32> {
-    u32::try_from(value.unwrap_or(0))
-        .map_err(|_| Error::bad_field(field, format!("{field} must not be negative")))
+pub(super) fn positive(field: &str, value: Option<i32>) -> Result<u32> {
+    shared::count(field, value.unwrap_or(0))
 }

@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use apis::google::discovery::run::v1 as knative;
 use kernel::mirror::Versioned;
 
+use super::shared::stage_name;
 use crate::{
     Run,
+    plan::untagged,
+    reconcile::Failure,
     record::{
-        Condition, Container, EnvSource, Ingress, Probe, ProbeKind, Revision, Scaling, SecretFile, Service,
-        State, Template, Traffic, Volume, VolumeKind,
+        Condition, Container, EnvSource, Ingress, Kind, Probe, ProbeKind, Revision, Scaling, SecretFile,
+        Service, State, Template, Traffic, Volume, VolumeKind,
     },
     rules::CLOUD_SQL_VOLUME,
 };
@@ -76,15 +79,7 @@ fn service_annotations(run: &Run, service: &Service) -> Map {
     set("run.googleapis.com/minScale", number(scaling.min));
     set("run.googleapis.com/maxScale", number(scaling.max));
     set("run.googleapis.com/manualInstanceCount", number(scaling.manual));
-    set(
-        "run.googleapis.com/launch-stage",
-        match service.launch_stage {
-            2 => "ALPHA",
-            3 => "BETA",
-            _ => "",
-        }
-        .into(),
-    );
+    set("run.googleapis.com/launch-stage", stage_name(service.launch_stage).into());
     all
 }
 
@@ -115,6 +110,10 @@ pub(super) fn revision(run: &Run, held: &Versioned<Revision>) -> knative::Revisi
     let number = namespace(run, &revision.project);
     let mut annotations = template.metadata.map(|metadata| metadata.annotations).unwrap_or_default();
     annotations.insert("serving.knative.dev/creator".into(), revision.creator.clone());
+    let (owner_version, owner_kind) = match revision.kind() {
+        Kind::Service => (API_VERSION, "Configuration"),
+        Kind::WorkerPool => (super::jobs_knative_write::API_VERSION, "WorkerPool"),
+    };
     knative::Revision {
         api_version: Some(API_VERSION.into()),
         kind: Some("Revision".into()),
@@ -129,8 +128,8 @@ pub(super) fn revision(run: &Run, held: &Versioned<Revision>) -> knative::Revisi
             labels: revision_labels(revision),
             annotations,
             owner_references: vec![knative::OwnerReference {
-                api_version: Some(API_VERSION.into()),
-                kind: Some("Configuration".into()),
+                api_version: Some(owner_version.into()),
+                kind: Some(owner_kind.into()),
                 name: Some(revision.service.clone()),
                 uid: Some(revision.service_uid.clone()),
                 controller: Some(true),
@@ -139,11 +138,11 @@ pub(super) fn revision(run: &Run, held: &Versioned<Revision>) -> knative::Revisi
             ..Default::default()
         }),
         spec: template.spec,
-        status: Some(revision_status(revision)),
+        status: Some(revision_status(run, revision)),
     }
 }
 
-fn revision_status(revision: &Revision) -> knative::RevisionStatus {
+fn revision_status(run: &Run, revision: &Revision) -> knative::RevisionStatus {
     let containers =
         revision.template.as_ref().map(|template| template.containers.as_slice()).unwrap_or_default();
     // Of the container that requests go to.
@@ -151,21 +150,38 @@ fn revision_status(revision: &Revision) -> knative::RevisionStatus {
     let image = containers.get(main).map_or("", |container| container.image.as_str());
     let repository = image.split('@').next().unwrap_or_default();
     let digest = revision.image_digests.get(main).map(|digest| format!("{}@{digest}", untagged(repository)));
+    let states =
+        ["Ready", "ContainerHealthy", "ResourcesAvailable"].map(|kind| (kind, revision.ready.clone()));
+    let active = [("Active", Some(active(run, revision)))];
     knative::RevisionStatus {
         observed_generation: Some(1),
-        conditions: ["Ready", "ContainerHealthy", "ResourcesAvailable"]
-            .into_iter()
-            .map(|kind| condition(kind, &revision.ready))
-            .collect(),
+        conditions: states.iter().chain(&active).map(|(kind, state)| condition(kind, state)).collect(),
         image_digest: digest,
-        service_name: Some(revision.service.clone()),
+        service_name: Some(revision.service.clone()).filter(|_| revision.kind() == Kind::Service),
         ..Default::default()
+    }
+}
+
+/// Whether requests come to a revision, or instances are kept of it.
+fn active(run: &Run, revision: &Revision) -> Condition {
+    let service = run.services.find(&revision.parent());
+    let serves =
+        service.is_some_and(|held| held.serving.iter().any(|target| target.revision == revision.name));
+    let since = revision.updated;
+    match serves {
+        true => Condition { state: State::True.into(), since, ..Condition::default() },
+        false => Condition { since, ..Failure::new("Retired", "").into_condition() },
     }
 }
 
 /// The labels that gcloud selects revisions by.
 pub(super) fn revision_labels(revision: &Revision) -> Map {
     let mut labels = revision.template.as_ref().map(|template| template.labels.clone()).unwrap_or_default();
+    labels.insert("cloud.googleapis.com/location".into(), revision.region.clone());
+    if revision.kind() == Kind::WorkerPool {
+        labels.insert(super::knative_list::POOL_LABEL.into(), revision.service.clone());
+        return labels;
+    }
     labels.insert("serving.knative.dev/service".into(), revision.service.clone());
     labels.insert("serving.knative.dev/configuration".into(), revision.service.clone());
     labels.insert(
@@ -173,7 +189,6 @@ pub(super) fn revision_labels(revision: &Revision) -> Map {
         revision.service_generation.to_string(),
     );
     labels.insert("serving.knative.dev/serviceUid".into(), revision.service_uid.clone());
-    labels.insert("cloud.googleapis.com/location".into(), revision.region.clone());
     labels
 }
 
@@ -187,8 +202,8 @@ pub(super) fn template(template: &Template) -> knative::RevisionTemplate {
             ..Default::default()
         }),
         spec: Some(knative::RevisionSpec {
-            container_concurrency: Some(template.concurrency as i32),
-            timeout_seconds: Some(template.timeout_seconds as i32),
+            container_concurrency: count(template.concurrency),
+            timeout_seconds: count(template.timeout_seconds),
             service_account_name: text(&template.service_account),
             containers: template.containers.iter().map(container).collect(),
             volumes: template.volumes.iter().filter_map(volume).collect(),
@@ -252,7 +267,7 @@ fn volume(volume: &Volume) -> Option<knative::Volume> {
             written.secret = Some(knative::SecretVolumeSource {
                 secret_name: Some(secret.secret.clone()),
                 items: secret.items.iter().map(secret_file).collect(),
-                default_mode: mode(secret.default_mode),
+                default_mode: count(secret.default_mode),
                 ..Default::default()
             });
         }
@@ -266,12 +281,13 @@ fn secret_file(file: &SecretFile) -> knative::KeyToPath {
     knative::KeyToPath {
         key: Some(file.version.clone()),
         path: Some(file.path.clone()),
-        mode: mode(file.mode),
+        mode: count(file.mode),
     }
 }
 
-fn mode(mode: u32) -> Option<i32> {
-    Some(mode as i32).filter(|mode| *mode != 0)
+/// A number that is not shown when there is none.
+fn count(count: u32) -> Option<i32> {
+    Some(count as i32).filter(|count| *count != 0)
 }
 
 fn container(container: &Container) -> knative::Container {
@@ -353,7 +369,6 @@ fn probe(probe: &Probe) -> knative::Probe {
         failure_threshold: Some(probe.failure_threshold as i32),
         ..Default::default()
     };
-    let port = |port: u32| Some(port as i32).filter(|port| *port != 0);
     match &probe.kind {
         Some(ProbeKind::Http(http)) => {
             let headers = http.headers.iter().map(|(name, value)| knative::HttpHeader {
@@ -362,16 +377,16 @@ fn probe(probe: &Probe) -> knative::Probe {
             });
             written.http_get = Some(knative::HttpGetAction {
                 path: text(&http.path),
-                port: port(http.port),
+                port: count(http.port),
                 http_headers: headers.collect(),
                 ..Default::default()
             });
         }
         Some(ProbeKind::Tcp(tcp)) => {
-            written.tcp_socket = Some(knative::TcpSocketAction { port: port(tcp.port), host: None })
+            written.tcp_socket = Some(knative::TcpSocketAction { port: count(tcp.port), host: None })
         }
         Some(ProbeKind::Grpc(grpc)) => {
-            written.grpc = Some(knative::GrpcAction { port: port(grpc.port), service: text(&grpc.service) })
+            written.grpc = Some(knative::GrpcAction { port: count(grpc.port), service: text(&grpc.service) })
         }
         None => {}
     }
@@ -389,7 +404,7 @@ pub(super) fn asked_traffic(service: &Service) -> Vec<knative::TrafficTarget> {
     let target = |target: &Traffic| knative::TrafficTarget {
         latest_revision: target.revision.is_empty().then_some(true),
         revision_name: text(&target.revision),
-        percent: share(target),
+        percent: count(target.percent),
         tag: text(&target.tag),
         ..Default::default()
     };
@@ -400,15 +415,11 @@ fn serving_target(run: &Run, service: &Service, target: &Traffic) -> knative::Tr
     knative::TrafficTarget {
         latest_revision: target.latest.then_some(true),
         revision_name: text(&target.revision),
-        percent: share(target),
+        percent: count(target.percent),
         tag: text(&target.tag),
         url: (!target.tag.is_empty()).then(|| run.tag_url(service, &target.tag)),
         configuration_name: None,
     }
-}
-
-fn share(target: &Traffic) -> Option<i32> {
-    Some(target.percent as i32).filter(|percent| *percent != 0)
 }
 
 pub(super) fn condition(kind: &str, state: &Option<Condition>) -> knative::GoogleCloudRunV1Condition {
@@ -445,13 +456,6 @@ pub(super) fn namespace(run: &Run, project: &str) -> String {
 
 pub(super) fn version(revision: u64) -> String {
     kernel::etag::quoted(revision).trim_matches('"').to_owned()
-}
-
-fn untagged(image: &str) -> &str {
-    match image.rsplit_once(':') {
-        Some((name, tag)) if !tag.contains('/') => name,
-        _ => image,
-    }
 }
 
 pub(super) fn time(time: &Option<prost_types::Timestamp>) -> Option<String> {

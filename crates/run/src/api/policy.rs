@@ -1,10 +1,10 @@
-//! Policies of services, in both forms. Once set, a policy also changes whether the ingress asks for a token.
+//! Policies of services and worker pools, in both forms. Once set, a service's also changes whether the ingress asks for a token.
 
 use std::sync::Arc;
 
 use apis::google::{
-    cloud::run::v2::services,
-    discovery::run::v1::{self as knative, projects_locations_services},
+    cloud::run::v2::{self, services},
+    discovery::run::v1::{self as knative, projects_locations_services, projects_locations_workerpools},
     iam::v1::{Binding, GetPolicyOptions},
     iam::v1::{
         GetIamPolicyRequest, Policy, SetIamPolicyRequest, TestIamPermissionsRequest,
@@ -14,13 +14,25 @@ use apis::google::{
 };
 use kernel::{Caller, Mount, Result, grant};
 
-use crate::{Run, record::Service};
+use super::v2_change::Form;
+use crate::{
+    Run,
+    record::{Kind, Service},
+};
 
 pub(super) fn mount(mount: Mount<Run>) -> Mount<Run> {
     mount
-        .unary(services::GET_IAM_POLICY, const { &[grant("run.services.getIamPolicy", "{resource}")] }, get)
-        .unary(services::SET_IAM_POLICY, const { &[grant("run.services.setIamPolicy", "{resource}")] }, set)
-        .unary(services::TEST_IAM_PERMISSIONS, &[], test)
+        .unary(
+            services::GET_IAM_POLICY,
+            const { &[grant("run.services.getIamPolicy", "{resource}")] },
+            get::<v2::Service>,
+        )
+        .unary(
+            services::SET_IAM_POLICY,
+            const { &[grant("run.services.setIamPolicy", "{resource}")] },
+            set::<v2::Service>,
+        )
+        .unary(services::TEST_IAM_PERMISSIONS, &[], test::<v2::Service>)
         .unary(
             projects_locations_services::GET_IAM_POLICY,
             const { &[grant("run.services.getIamPolicy", "{resource}")] },
@@ -32,30 +44,40 @@ pub(super) fn mount(mount: Mount<Run>) -> Mount<Run> {
             set_old,
         )
         .unary(projects_locations_services::TEST_IAM_PERMISSIONS, &[], test_old)
+        .unary(
+            projects_locations_workerpools::GET_IAM_POLICY,
+            const { &[grant("run.workerpools.getIamPolicy", "{resource}")] },
+            get_old_pool,
+        )
+        .unary(
+            projects_locations_workerpools::SET_IAM_POLICY,
+            const { &[grant("run.workerpools.setIamPolicy", "{resource}")] },
+            set_old_pool,
+        )
+        .unary(projects_locations_workerpools::TEST_IAM_PERMISSIONS, &[], test_old_pool)
 }
 
-async fn get(run: Arc<Run>, _: Caller, request: GetIamPolicyRequest) -> Result<Policy> {
-    let service = run.existing(&request.resource).await?;
+pub(super) async fn get<F: Form>(run: Arc<Run>, _: Caller, request: GetIamPolicyRequest) -> Result<Policy> {
+    let service = run.existing(F::KIND, &request.resource).await?;
     let version = request.options.map_or(1, |options: GetPolicyOptions| options.requested_policy_version);
     run.ports.policies.get(&service.resource(), version)
 }
 
-async fn set(run: Arc<Run>, _: Caller, request: SetIamPolicyRequest) -> Result<Policy> {
-    let service = run.existing(&request.resource).await?;
+pub(super) async fn set<F: Form>(run: Arc<Run>, _: Caller, request: SetIamPolicyRequest) -> Result<Policy> {
+    let service = run.existing(F::KIND, &request.resource).await?;
     let policy = run.ports.policies.set(&service.resource(), request).await?;
     run.route(&service.resource_name());
     Ok(policy)
 }
 
-async fn test(
+pub(super) async fn test<F: Form>(
     run: Arc<Run>,
     caller: Caller,
     request: TestIamPermissionsRequest,
 ) -> Result<TestIamPermissionsResponse> {
     // Google answers this for services that do not exist yet too: gcloud asks before it deploys.
-    let place = run.place(&request.resource).await?;
-    let resource = kernel::Resource::new(crate::engine::RUN, place.resource_name());
-    let permissions = run.ports.policies.test(&caller, &resource, request.permissions)?;
+    let place = run.place(F::KIND, &request.resource).await?;
+    let permissions = run.ports.policies.test(&caller, &place.resource(), request.permissions)?;
     Ok(TestIamPermissionsResponse { permissions })
 }
 
@@ -64,10 +86,9 @@ async fn get_old(
     caller: Caller,
     request: knative::ProjectsLocationsServicesGetIamPolicyRequest,
 ) -> Result<knative::Policy> {
-    let requested_policy_version =
-        request.options.and_then(|options| options.requested_policy_version).unwrap_or(1);
-    let options = Some(GetPolicyOptions { requested_policy_version });
-    get(run, caller, GetIamPolicyRequest { resource: request.resource, options }).await.map(to_old)
+    let version = request.options.and_then(|options| options.requested_policy_version);
+    let request = read_request(request.resource, version);
+    get::<v2::Service>(run, caller, request).await.map(to_old)
 }
 
 async fn set_old(
@@ -75,10 +96,8 @@ async fn set_old(
     caller: Caller,
     request: knative::ProjectsLocationsServicesSetIamPolicyRequest,
 ) -> Result<knative::Policy> {
-    let policy = request.body.and_then(|body| body.policy).map(from_old);
-    set(run, caller, SetIamPolicyRequest { resource: request.resource, policy, update_mask: None })
-        .await
-        .map(to_old)
+    let request = write_request(request.resource, request.body);
+    set::<v2::Service>(run, caller, request).await.map(to_old)
 }
 
 async fn test_old(
@@ -86,15 +105,70 @@ async fn test_old(
     caller: Caller,
     request: knative::ProjectsLocationsServicesTestIamPermissionsRequest,
 ) -> Result<knative::TestIamPermissionsResponse> {
-    let permissions = request.body.map(|body| body.permissions).unwrap_or_default();
-    let answer =
-        test(run, caller, TestIamPermissionsRequest { resource: request.resource, permissions }).await?;
-    Ok(knative::TestIamPermissionsResponse { permissions: answer.permissions })
+    let request = test_request(request.resource, request.body);
+    test::<v2::Service>(run, caller, request).await.map(answer_old)
+}
+
+async fn get_old_pool(
+    run: Arc<Run>,
+    caller: Caller,
+    request: knative::ProjectsLocationsWorkerpoolsGetIamPolicyRequest,
+) -> Result<knative::Policy> {
+    let version = request.options.and_then(|options| options.requested_policy_version);
+    let request = read_request(request.resource, version);
+    get::<v2::WorkerPool>(run, caller, request).await.map(to_old)
+}
+
+async fn set_old_pool(
+    run: Arc<Run>,
+    caller: Caller,
+    request: knative::ProjectsLocationsWorkerpoolsSetIamPolicyRequest,
+) -> Result<knative::Policy> {
+    let request = write_request(request.resource, request.body);
+    set::<v2::WorkerPool>(run, caller, request).await.map(to_old)
+}
+
+async fn test_old_pool(
+    run: Arc<Run>,
+    caller: Caller,
+    request: knative::ProjectsLocationsWorkerpoolsTestIamPermissionsRequest,
+) -> Result<knative::TestIamPermissionsResponse> {
+    let request = test_request(request.resource, request.body);
+    test::<v2::WorkerPool>(run, caller, request).await.map(answer_old)
+}
+
+/// A request in the old form as one in the new.
+pub(super) fn read_request(resource: String, version: Option<i32>) -> GetIamPolicyRequest {
+    let options = GetPolicyOptions { requested_policy_version: version.unwrap_or(1) };
+    GetIamPolicyRequest { resource, options: Some(options) }
+}
+
+/// The same of a change.
+pub(super) fn write_request(
+    resource: String,
+    body: Option<knative::SetIamPolicyRequest>,
+) -> SetIamPolicyRequest {
+    let policy = body.and_then(|body| body.policy).map(from_old);
+    SetIamPolicyRequest { resource, policy, update_mask: None }
+}
+
+/// The same of a question.
+pub(super) fn test_request(
+    resource: String,
+    body: Option<knative::TestIamPermissionsRequest>,
+) -> TestIamPermissionsRequest {
+    let permissions = body.map(|body| body.permissions).unwrap_or_default();
+    TestIamPermissionsRequest { resource, permissions }
+}
+
+/// An answer in the old form.
+pub(super) fn answer_old(answer: TestIamPermissionsResponse) -> knative::TestIamPermissionsResponse {
+    knative::TestIamPermissionsResponse { permissions: answer.permissions }
 }
 
 impl Run {
-    async fn existing(&self, name: &str) -> Result<Service> {
-        let place = self.place(name).await?;
+    async fn existing(&self, kind: Kind, name: &str) -> Result<Service> {
+        let place = self.place(kind, name).await?;
         Ok(self.services.get(&place.resource_name())?.value.clone())
     }
 }
@@ -118,7 +192,7 @@ pub(super) fn to_old(policy: Policy) -> knative::Policy {
     }
 }
 
-pub(super) fn from_old(policy: knative::Policy) -> Policy {
+fn from_old(policy: knative::Policy) -> Policy {
     let binding = |binding: knative::Binding| Binding {
         role: binding.role.unwrap_or_default(),
         members: binding.members,

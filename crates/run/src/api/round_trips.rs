@@ -13,7 +13,7 @@ use super::{knative_read, knative_write, v2_read, v2_write};
 use crate::{
     change::Place,
     record::{
-        CloudSql, Container, EnvSource, EnvVar, GrpcProbe, HttpProbe, Memory, Mount, Probe, ProbeKind,
+        CloudSql, Container, EnvSource, EnvVar, GrpcProbe, HttpProbe, Kind, Memory, Mount, Probe, ProbeKind,
         Scaling, SecretFile, SecretFiles, SecretVersion, Service, TcpProbe, Template, Traffic, Volume,
         VolumeKind,
     },
@@ -134,8 +134,9 @@ prop_compose! {
             session_affinity,
             execution_environment,
             volumes,
+            edition: 0,
         };
-        rules::complete(&mut template, 7);
+        rules::complete(Kind::Service, &mut template, 7);
         template
     }
 }
@@ -150,7 +151,7 @@ fn target() -> impl Strategy<Value = Traffic> {
 }
 
 fn completed(mut template: Template) -> Template {
-    rules::complete(&mut template, 7);
+    rules::complete(Kind::Service, &mut template, 7);
     template
 }
 
@@ -213,8 +214,9 @@ const KEYS: [&str; 14] = [
 /// Does with what was read what a change does.
 fn examine(desired: kernel::Result<crate::change::Desired>) {
     if let Ok(mut desired) = desired {
-        rules::complete(&mut desired.template, 7);
-        let place = Place { project: "demo".into(), region: "us-central1".into(), name: "tide".into() };
+        rules::complete(Kind::Service, &mut desired.template, 7);
+        let (project, region) = ("demo".into(), "us-central1".into());
+        let place = Place { kind: Kind::Service, project, region, name: "tide".into() };
         if rules::check(&place, &desired).is_ok() {
             knative_write::template(&desired.template);
             v2_write::template(&desired.template);

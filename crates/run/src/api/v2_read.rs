@@ -3,8 +3,9 @@
 use apis::google::cloud::run::v2::{self, env_var::Values, probe::ProbeType, volume::VolumeType};
 use kernel::{Error, Result};
 
+use super::shared::{count, negative};
 use crate::{
-    change::Desired,
+    change::{Desired, NewRevision},
     record::{
         CloudSql, Container, EnvSource, EnvVar, GrpcProbe, HttpProbe, Memory, Mount, Probe, ProbeKind,
         Scaling, SecretFile, SecretFiles, SecretVersion, TcpProbe, Template, Traffic, Volume, VolumeKind,
@@ -36,6 +37,7 @@ pub(super) fn desired(service: &v2::Service) -> Result<Desired> {
         client: service.client,
         client_version: service.client_version,
         launch_stage: service.launch_stage,
+        revision: NewRevision::IfChanged,
     })
 }
 
@@ -67,10 +69,14 @@ pub(super) fn template(template: v2::RevisionTemplate) -> Result<Template> {
         session_affinity: template.session_affinity,
         execution_environment: template.execution_environment,
         volumes: template.volumes.into_iter().map(volume).collect::<Result<_>>()?,
+        edition: 0,
     })
 }
 
 fn container(container: v2::Container) -> Result<Container> {
+    if container.readiness_probe.is_some() {
+        return Err(words::no_readiness_probes());
+    }
     let resources = container.resources;
     let limit = |name: &str| {
         resources.as_ref().and_then(|resources| resources.limits.get(name)).cloned().unwrap_or_default()
@@ -204,12 +210,4 @@ fn service_scaling(scaling: v2::ServiceScaling) -> Result<Scaling> {
 
 fn some(count: u32) -> Option<u32> {
     Some(count).filter(|count| *count != 0)
-}
-
-fn count(field: &str, value: i32) -> Result<u32> {
-    u32::try_from(value).map_err(|_| negative(field))
-}
-
-fn negative(field: &str) -> Error {
-    Error::bad_field(field, format!("{field} must not be negative"))
 }

@@ -4,11 +4,13 @@ use apis::google::cloud::run::v2::{self, condition, env_var::Values, probe::Prob
 use kernel::mirror::Versioned;
 use prost_types::Duration;
 
+use super::shared::shown_stage;
 use crate::{
     Run,
+    plan::untagged,
     record::{
-        Condition, Container, EnvSource, EnvVar, Probe, ProbeKind, Revision, Scaling, SecretFile, Service,
-        State, Template, Traffic, Volume, VolumeKind,
+        Condition, Container, EnvSource, EnvVar, Kind, Probe, ProbeKind, Revision, Scaling, SecretFile,
+        Service, State, Template, Traffic, Volume, VolumeKind,
     },
 };
 
@@ -42,7 +44,7 @@ pub(super) fn service(run: &Run, held: &Versioned<Service>) -> v2::Service {
         client: service.client,
         client_version: service.client_version,
         ingress: service.ingress.max(1),
-        launch_stage: if service.launch_stage == 0 { 4 } else { service.launch_stage },
+        launch_stage: shown_stage(service.launch_stage),
         template: service.template.as_ref().map(template),
         scaling: service.scaling.map(service_scaling),
         invoker_iam_disabled: service.invoker_iam_disabled,
@@ -59,15 +61,16 @@ pub(super) fn service(run: &Run, held: &Versioned<Service>) -> v2::Service {
 
 pub(super) fn revision(held: &Versioned<Revision>) -> v2::Revision {
     let revision = held.value.clone();
-    let frozen = template(&revision.template.clone().unwrap_or_default());
+    let mut frozen = template(&revision.template.clone().unwrap_or_default());
+    if revision.kind() == Kind::WorkerPool {
+        (frozen.scaling, frozen.timeout) = (None, None);
+    }
     let mut containers = frozen.containers;
     for (container, digest) in containers.iter_mut().zip(&revision.image_digests) {
         if !container.image.contains('@') {
             container.image = format!("{}@{digest}", untagged(&container.image));
         }
     }
-    let service =
-        format!("projects/{}/locations/{}/services/{}", revision.project, revision.region, revision.service);
     v2::Revision {
         name: revision.resource_name(),
         uid: revision.uid,
@@ -76,8 +79,8 @@ pub(super) fn revision(held: &Versioned<Revision>) -> v2::Revision {
         annotations: frozen.annotations,
         create_time: revision.created,
         update_time: revision.updated,
-        launch_stage: 4,
-        service: service.rsplit('/').next().unwrap_or_default().to_owned(),
+        launch_stage: shown_stage(0),
+        service: revision.service,
         scaling: frozen.scaling,
         max_instance_request_concurrency: frozen.max_instance_request_concurrency,
         timeout: frozen.timeout,
@@ -275,7 +278,7 @@ fn service_scaling(scaling: Scaling) -> v2::ServiceScaling {
     }
 }
 
-fn condition(kind: &str, state: &Option<Condition>) -> v2::Condition {
+pub(super) fn condition(kind: &str, state: &Option<Condition>) -> v2::Condition {
     shown(kind, state, condition::State::ConditionReconciling, reason)
 }
 
@@ -314,11 +317,4 @@ fn reason(word: &str) -> Option<condition::Reasons> {
         }
         _ => Reasons::Reason(Common::Internal.into()),
     })
-}
-
-fn untagged(image: &str) -> &str {
-    match image.rsplit_once(':') {
-        Some((name, tag)) if !tag.contains('/') => name,
-        _ => image,
-    }
 }

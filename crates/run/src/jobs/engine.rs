@@ -9,7 +9,7 @@ use kernel::{Caller, Code, Error, Resource, Result, collection::Held, mirror::Ve
 
 use super::{
     record::{Job, JobTemplate, Token},
-    rules, words,
+    rules,
 };
 use crate::{
     Run,
@@ -18,6 +18,7 @@ use crate::{
     plan,
     reconcile::Failure,
     record::{Condition, State},
+    words,
 };
 
 /// What somebody asks a job to be.
@@ -243,7 +244,7 @@ impl Run {
             changes.borrow_and_update();
             let job = self.jobs.jobs.get(name)?;
             if job.value.generation > generation {
-                return Err(crate::words::overtaken(&job.value.name, generation));
+                return Err(words::overtaken(&job.value.name, generation));
             }
             if job.value.observed_generation == generation {
                 return readiness(&job.value).map(|()| job);

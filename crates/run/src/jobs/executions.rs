@@ -66,7 +66,7 @@ impl Run {
         let put = Txn::new().check(&*key, 0).put(&*key, execution.to_stored());
         let count = |known: &mut Job| {
             if known.uid != execution.job_uid {
-                return Err(words::not_found("Job", &job));
+                return Err(crate::words::not_found("Job", &job));
             }
             known.execution_count += 1;
             known.latest_execution = execution.name.clone();
@@ -142,7 +142,7 @@ impl Run {
         self.existing_execution(name)?;
         let change = |execution: &mut Execution| {
             if !kernel::etag::allows(etag, &execution.etag()) {
-                return Err(words::stale(name));
+                return Err(crate::words::stale(name));
             }
             if execution.is_over() {
                 return Err(words::not_running(&execution.name));
@@ -168,7 +168,7 @@ impl Run {
     ) -> Result<Held<Execution>> {
         let held = self.existing_execution(name)?;
         if !kernel::etag::allows(etag, &held.value.etag()) {
-            return Err(words::stale(name));
+            return Err(crate::words::stale(name));
         }
         let (run, name) = (self.clone(), name.to_owned());
         // Goes on when the caller leaves.
@@ -260,7 +260,7 @@ impl Run {
     /// `NOT_FOUND`.
     pub(crate) fn existing_execution(&self, name: &str) -> Result<Held<Execution>> {
         let held = self.jobs.executions.find(name).filter(|held| self.is_owned(&held.value));
-        held.ok_or_else(|| words::not_found("Execution", name))
+        held.ok_or_else(|| crate::words::not_found("Execution", name))
     }
 
     /// One of an execution's tasks, whether or not it has begun; its record's etag is empty until then.

@@ -3,7 +3,7 @@
 //! Sources: <https://cloud.google.com/run/docs/create-jobs>, `…/configuring/task-timeout`, `…/configuring/max-retries`,
 //! `…/configuring/parallelism`, <https://cloud.google.com/run/quotas>.
 
-use kernel::{Error, Result, regions::is_region};
+use kernel::{Error, Result};
 
 use super::{
     executions::Overrides,
@@ -24,8 +24,6 @@ const DEFAULT_RETRIES: u32 = 3;
 const MAX_TIMEOUT: u32 = 7 * 24 * 3600;
 const MAX_RETRIES: u32 = 10;
 const MAX_TASKS: u32 = 10_000;
-/// The second generation: all jobs run in it.
-const SECOND_GENERATION: i32 = 2;
 /// What only the platform sets in a task's environment.
 const RESERVED: [&str; 5] = [
     "CLOUD_RUN_JOB",
@@ -47,7 +45,7 @@ pub(crate) fn complete(template: &mut JobTemplate, project_number: u64) {
         task.service_account = format!("{project_number}-compute@developer.gserviceaccount.com");
     }
     if task.execution_environment == 0 {
-        task.execution_environment = SECOND_GENERATION;
+        task.execution_environment = rules::SECOND_GENERATION;
     }
     task.containers.iter_mut().for_each(complete_container);
     rules::complete_volumes(task);
@@ -75,10 +73,7 @@ fn complete_container(container: &mut Container) {
 /// # Errors
 /// `NOT_FOUND` for a region that is none, `INVALID_ARGUMENT`.
 pub(crate) fn check(place: &JobPlace, desired: &DesiredJob) -> Result<()> {
-    if !is_region(&place.region) {
-        let message = format!("Location '{}' is not found or access is unauthorized.", place.region);
-        return Err(Error::not_found(message));
-    }
+    rules::check_region(&place.region)?;
     let mut faults = Faults::default();
     rules::check_name(&place.name, &mut faults);
     check_template(&desired.template, &mut faults);
@@ -124,16 +119,7 @@ fn check_containers(task: &Template, faults: &mut Faults) {
         let why = "More than one container a task is not served by this version of haar yet.";
         return faults.add("spec.template.spec.template.spec.containers", why);
     }
-    rules::check_containers(task, faults);
-    for variable in task.containers.iter().flat_map(|container| &container.env) {
-        let field = "spec.template.spec.template.spec.containers[0].env";
-        faults.check(!RESERVED.contains(&variable.name.as_str()), field, || {
-            format!(
-                "The following reserved env names were provided: {}. These values are automatically set by the system.",
-                variable.name
-            )
-        });
-    }
+    rules::check_containers(task, &RESERVED, faults);
 }
 
 /// The template of one run, with its overrides.

@@ -2,39 +2,7 @@
 
 use std::time::Duration;
 
-use kernel::{Error, collection::Wording};
-
-/// What is said around the resources of jobs.
-pub(crate) fn missing(kind: &'static str) -> Wording {
-    Wording::of(kind)
-        .not_found(not_found)
-        .exists(|_, name| Error::already_exists(format!("Resource '{}' already exists.", last(name))))
-        .stale(|_, name| stale(name))
-}
-
-/// An etag that does not match.
-pub(crate) fn stale(name: &str) -> Error {
-    Error::aborted(format!(
-        "Conflict for resource '{}': version was specified but current version is different.",
-        last(name)
-    ))
-}
-
-/// A job, execution or task that is not there.
-pub(crate) fn not_found(kind: &str, name: &str) -> Error {
-    let part = |index| name.split('/').nth(index).unwrap_or_default();
-    Error::not_found(format!(
-        "Resource '{}' of kind '{}' in region '{}' in project '{}' does not exist.",
-        last(name),
-        kind.to_ascii_uppercase(),
-        part(3),
-        part(1)
-    ))
-}
-
-fn last(name: &str) -> &str {
-    name.rsplit('/').next().unwrap_or(name)
-}
+use kernel::Error;
 
 /// The exit code was not 0.
 pub(crate) const EXITED: &str = "The container exited with an error.";
@@ -102,12 +70,5 @@ mod tests {
             [420, 38_220, 63_600, 149_634, 120_000, 3_661_000].map(written),
             ["0.42s", "38.22s", "1m3.6s", "2m29.63s", "2m0s", "1h1m1s"]
         );
-    }
-
-    #[test]
-    fn what_is_missing_is_named() {
-        let error = not_found("Execution", "projects/p/locations/r/jobs/j/executions/j-abcde");
-        let said = "Resource 'j-abcde' of kind 'EXECUTION' in region 'r' in project 'p' does not exist.";
-        assert_eq!(error.message(), said);
     }
 }

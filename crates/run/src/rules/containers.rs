@@ -1,4 +1,4 @@
-//! What Cloud Run accepts as containers of one instance: one with a port, and the order in which they start.
+//! What Cloud Run accepts as containers of one instance: which have ports, and the order in which they start.
 
 use super::Faults;
 use crate::record::{Container, Template};
@@ -22,10 +22,6 @@ pub(super) fn name(template: &mut Template, service: &str) {
 
 pub(super) fn check(path: &str, containers: &[Container], faults: &mut Faults) {
     faults.check(containers.len() <= MOST, path, || format!("should have at most {MOST} containers"));
-    let with_ports = containers.iter().filter(|container| container.port != 0).count();
-    faults.check(with_ports == 1, path, || {
-        "Revision template should contain exactly one container with an exposed port.".into()
-    });
     for (index, container) in containers.iter().enumerate() {
         check_name(&format!("{path}[{index}].name"), &containers[..index], container, faults);
         check_needs(&format!("{path}[{index}].depends_on"), containers, container, faults);
@@ -33,6 +29,23 @@ pub(super) fn check(path: &str, containers: &[Container], faults: &mut Faults) {
     faults.check(ordered(containers).is_some(), path, || {
         "Containers must not depend on each other in a circle.".into()
     });
+}
+
+/// Refuses a service's containers when not one of them takes requests.
+pub(super) fn check_port(path: &str, containers: &[Container], faults: &mut Faults) {
+    let with_ports = containers.iter().filter(|container| container.port != 0).count();
+    faults.check(with_ports == 1 || containers.is_empty(), path, || {
+        "Revision template should contain exactly one container with an exposed port.".into()
+    });
+}
+
+/// Refuses a worker pool's containers when one of them would take requests.
+pub(super) fn check_portless(path: &str, containers: &[Container], faults: &mut Faults) {
+    for (index, container) in containers.iter().enumerate() {
+        faults.check(container.port == 0, &format!("{path}[{index}].ports"), || {
+            "A worker pool takes no requests; its containers must not expose a port.".into()
+        });
+    }
 }
 
 fn check_name(field: &str, before: &[Container], container: &Container, faults: &mut Faults) {

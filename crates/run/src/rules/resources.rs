@@ -2,11 +2,9 @@
 //!
 //! Sources: <https://cloud.google.com/run/docs/configuring/services/cpu>, `…/memory-limits`.
 
-use super::{Faults, MIB};
+use super::{Faults, MIB, SECOND_GENERATION as GEN2};
 use crate::record::{Container, Template};
 
-/// The second generation of execution environments, as v2 numbers it.
-const GEN2: i32 = 2;
 /// The least memory of an instance in it.
 const GEN2_MEMORY: u64 = 512 * MIB;
 

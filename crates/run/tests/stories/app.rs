@@ -11,27 +11,17 @@ use std::{
 static SICK: AtomicBool = AtomicBool::new(false);
 
 /// The modes, each the command of an image of its own.
-pub(crate) const MODES: [&str; 9] =
-    ["serve", "other", "exit", "deaf", "shy", "tell", "nap", "stubborn", "once"];
+pub(crate) const MODES: [&str; 11] =
+    ["serve", "other", "exit", "deaf", "shy", "tell", "nap", "stubborn", "once", "work", "brief"];
 
 pub(crate) fn run(words: &[String]) -> ! {
     match words.first().map(String::as_str) {
         Some("serve" | "other") => serve(Ipv4Addr::UNSPECIFIED),
-        Some("shy") => serve(Ipv4Addr::LOCALHOST),
-        Some("exit") => {
-            println!("reading the tide tables");
-            eprintln!("no tide tables in here");
-            std::process::exit(3)
-        }
-        Some("tell") => tell(),
-        Some("look") => {
-            words[1..].iter().for_each(|path| println!("{}", look(path).unwrap()));
-            std::process::exit(0)
-        }
-        Some("nap") => {
-            println!("nap {} of {}", variable("CLOUD_RUN_TASK_INDEX"), variable("CLOUD_RUN_TASK_COUNT"));
-            std::thread::sleep(Duration::from_millis(200));
-            std::process::exit(0)
+        Some("work") => work(),
+        Some("brief") => {
+            println!("begun");
+            std::thread::sleep(Duration::from_millis(1500));
+            std::process::exit(4)
         }
         Some("stubborn") => std::process::exit(i32::from(variable("CLOUD_RUN_TASK_ATTEMPT") != "2")),
         Some("once") if variable("CLOUD_RUN_TASK_ATTEMPT") != "0" => std::process::exit(0),
@@ -53,6 +43,20 @@ fn tell() -> ! {
         variable("PORT")
     );
     std::process::exit(0)
+}
+
+/// Says what an instance of a worker pool knows of itself, and goes on working.
+fn work() -> ! {
+    println!(
+        "{} {}, PORT {}, K_SERVICE {}",
+        variable("CLOUD_RUN_WORKER_POOL"),
+        variable("CLOUD_RUN_WORKER_POOL_REVISION"),
+        variable("PORT"),
+        variable("K_SERVICE")
+    );
+    loop {
+        std::thread::sleep(Duration::from_secs(60));
+    }
 }
 
 fn variable(name: &str) -> String {
