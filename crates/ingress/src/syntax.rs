@@ -13,12 +13,13 @@ use crate::{Body, headers, pages::Failure};
 /// `BadRequest` for a request that names no host, several, or what is none; for a target in a form that its method
 /// does not have; and for chunks in chunks. `UnknownCoding` for other transfer codings.
 pub(crate) fn host(request: &Request<Incoming>) -> Result<HeaderValue, Failure> {
-    let (line, headers) = ((request.method(), request.uri()), request.headers());
+    let headers = request.headers();
     codings(headers)?;
+    target(request.method(), request.uri())?;
     if request.version() >= Version::HTTP_2 {
-        return h2_host(line, headers);
+        return h2_host(request.uri(), headers);
     }
-    h1_host(line, headers)
+    h1_host(request.uri(), headers)
 }
 
 /// The answer to such a request. It is the last on its connection: what follows may be meant as anything.
@@ -51,28 +52,33 @@ fn codings(headers: &HeaderMap) -> Result<(), Failure> {
     Err(if known { Failure::BadRequest } else { Failure::UnknownCoding })
 }
 
+/// CONNECT is not for services, and the asterisk is for OPTIONS alone (RFC 9110, 9.3.6 and 9.3.7).
+fn target(method: &Method, uri: &Uri) -> Result<(), Failure> {
+    let odd = method == Method::CONNECT || uri.path() == "*" && method != Method::OPTIONS;
+    if odd { Err(Failure::BadRequest) } else { Ok(()) }
+}
+
 /// There must be one `Host`, whatever the form of the target; where the target names a host too, that one counts
 /// (RFC 9112, 3.2 and 3.2.2).
-fn h1_host((method, uri): (&Method, &Uri), headers: &HeaderMap) -> Result<HeaderValue, Failure> {
+fn h1_host(uri: &Uri, headers: &HeaderMap) -> Result<HeaderValue, Failure> {
     let mut lines = headers.get_all(header::HOST).iter();
     let host = lines.next().filter(|_| lines.next().is_none()).ok_or(Failure::BadRequest)?;
-    let asterisk = uri.path() == "*";
-    // The authority form is CONNECT's, which is not for services, and the asterisk is for OPTIONS (3.2.3 and 3.2.4).
-    let odd = uri.authority().is_some() && uri.scheme().is_none() || asterisk && method != Method::OPTIONS;
-    if odd || method == Method::CONNECT || !is_host(host.as_bytes()) {
+    // The authority form is CONNECT's (3.2.3).
+    let odd = uri.authority().is_some() && uri.scheme().is_none();
+    if odd || !is_host(host.as_bytes()) {
         return Err(Failure::BadRequest);
     }
     uri.authority().map_or(Ok(host.clone()), named)
 }
 
 /// `:authority` and `Host` may both be there if they say the same (RFC 9113, 8.3.1).
-fn h2_host((method, uri): (&Method, &Uri), headers: &HeaderMap) -> Result<HeaderValue, Failure> {
+fn h2_host(uri: &Uri, headers: &HeaderMap) -> Result<HeaderValue, Failure> {
     let mut lines = headers.get_all(header::HOST).iter();
     let (host, more) = (lines.next(), lines.next());
     let same = |authority: &Authority| {
         host.is_none_or(|host| host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()))
     };
-    if more.is_some() || method == Method::CONNECT || !uri.authority().is_none_or(same) {
+    if more.is_some() || !uri.authority().is_none_or(same) {
         return Err(Failure::BadRequest);
     }
     match uri.authority() {
@@ -105,8 +111,10 @@ mod tests {
         for (name, value) in lines {
             headers.append(http::HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
         }
+        let uri = uri.parse().unwrap();
         codings(&headers)?;
-        h1_host((&method, &uri.parse().unwrap()), &headers)
+        target(&method, &uri)?;
+        h1_host(&uri, &headers)
     }
 
     #[test]

@@ -3,6 +3,7 @@
 // Helpers of tests, where a panic is how a failure is told.
 #![allow(clippy::unwrap_used)]
 
+mod frames;
 mod front;
 mod h2spec;
 mod harness;
@@ -16,3 +17,5 @@ mod routing;
 mod scaling;
 mod slow;
 mod smuggling;
+mod streaming;
+mod wire;

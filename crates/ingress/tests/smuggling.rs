@@ -36,7 +36,7 @@ impl Lab {
     }
 
     /// The paths that the instance was asked for since the last time.
-    fn paths(&self) -> Vec<String> {
+    pub(crate) fn paths(&self) -> Vec<String> {
         let heads = std::mem::take(&mut *self.seen.lock().unwrap());
         heads.iter().map(|head| head.split(' ').nth(1).unwrap().to_owned()).collect()
     }
@@ -71,7 +71,7 @@ impl Lab {
         self.neighbour_is_well().await;
     }
 
-    async fn neighbour_is_well(&mut self) {
+    pub(crate) async fn neighbour_is_well(&mut self) {
         let request = format!("GET /neighbour HTTP/1.1\r\nhost: {HOST}\r\n\r\n");
         self.neighbour.write_all(request.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
