@@ -162,10 +162,18 @@ impl Iam {
                     let owns = || {
                         Permission::named(permission).is_none_or(holds) && !self.index.has_project(project)
                     };
-                    (is_above || owns()) && self.projects.known(project).is_some()
+                    (is_above || owns()) && self.has_project(project)
                 }
                 None => true,
             }
+    }
+}
+
+impl Iam {
+    /// Whether there is such a project. One that was deleted still is somebody's, who may bring it back.
+    fn has_project(&self, project: &str) -> bool {
+        let named = || ["projects/", project].concat();
+        self.projects.known(project).is_some() || self.projects.parent(&named()).is_some()
     }
 }
 
