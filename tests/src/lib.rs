@@ -3,6 +3,8 @@
 //! Every test starts its own haar on a free port and a temporary data directory, through the binary that people
 //! use, and stops it when it ends. Nothing here knows the inside of haar: what a test sees is what a user sees.
 
+pub mod methods;
+
 use std::{
     ffi::OsStr,
     io::{Read, Write},
@@ -87,6 +89,7 @@ impl Haar {
             .env("HAAR_DATA", self.data())
             .env("CLOUDSDK_CONFIG", self.home.path().join("gcloud"))
             .env("HOME", self.home.path())
+            .env("HAAR_LOG", methods::LOG)
             .current_dir(self.home.path());
         command
     }
@@ -141,8 +144,9 @@ impl Drop for Haar {
         if ran.code != 0 && !ran.stderr.contains("no haar is running") {
             eprintln!("haar down: {ran:?}");
         }
+        let log = std::fs::read_to_string(self.data().join("haar.log")).unwrap_or_default();
+        methods::record(&log);
         if std::thread::panicking() {
-            let log = std::fs::read_to_string(self.data().join("haar.log")).unwrap_or_default();
             eprintln!("--- haar.log\n{log}---");
         }
     }

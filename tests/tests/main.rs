@@ -12,8 +12,10 @@
 //! | `languages` | Google's libraries in five languages: the same calls end the same |
 //! | `jobs` | jobs: run, retried, cancelled, interrupted |
 //! | `logs` | what services and clients write, and finding it |
+//! | `methods` | the page that names every method, its permission and its test |
 //! | `orgpolicy` | organization policies: set, inherited, tried out, obeyed |
 //! | `python` | Google's Python libraries, over gRPC and REST |
+//! | `rest` | Google's REST, call by call, what no client above happens to use |
 //! | `rollout` | a new revision by steps, and back |
 //! | `run` | services: deployed, called, refused, killed |
 //! | `secrets_rest` | regional secrets, customers' keys, rotation, expiry |
@@ -33,8 +35,10 @@ mod inside;
 mod jobs;
 mod languages;
 mod logs;
+mod methods;
 mod orgpolicy;
 mod python;
+mod rest;
 mod rollout;
 mod run;
 mod secrets_rest;

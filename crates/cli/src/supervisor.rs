@@ -19,6 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::{
     data::{DataDir, Running},
     report::{Doing, Result, Trouble},
+    server,
 };
 
 /// Tells a process that it was started by another haar, and as what.
@@ -93,6 +94,7 @@ pub fn supervise(data: &DataDir) -> Result<ExitCode> {
 
 async fn watch_over(data: &DataDir, listener: TcpListener) -> Result<ExitCode> {
     let mut terminated = signal(SignalKind::terminate()).doing("wait for signals")?;
+    tokio::spawn(server::let_go_of_the_start());
     let (mut failed_starts, mut has_served) = (0, false);
     loop {
         let began = Instant::now();

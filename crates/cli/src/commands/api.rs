@@ -1,3 +1,5 @@
+mod list;
+
 use std::{io::Read, process::ExitCode};
 
 use clap::Args;
@@ -12,24 +14,35 @@ use crate::{
 #[derive(Args)]
 pub struct Api {
     /// GET, POST, PATCH, PUT or DELETE
-    method: String,
+    #[arg(required_unless_present = "list")]
+    method: Option<String>,
     /// The address, as Google's documentation gives it; https:// may be left out
-    url: String,
+    #[arg(required_unless_present = "list")]
+    url: Option<String>,
     /// The body; @FILE reads a file, - standard input
     #[arg(short = 'd', long = "data-body", value_name = "BODY")]
     body: Option<String>,
     /// Act as this user or service account instead of the owner
     #[arg(long = "as", value_name = "EMAIL")]
     principal: Option<String>,
+    /// List the calls that haar answers, with the permissions they ask; of these, the ones with this word
+    #[arg(long, value_name = "WORD", num_args = 0..=1, default_missing_value = "", conflicts_with = "method")]
+    list: Option<String>,
+    /// List as JSON
+    #[arg(long, requires = "list")]
+    json: bool,
 }
 
 impl Api {
     pub fn run(self, data: &DataDir) -> Result<ExitCode> {
         let running = data.require_running()?;
-        let (host, path) = split(&self.url)?;
+        let (Some(method), Some(url)) = (&self.method, &self.url) else {
+            return list::list(&running, self.list.as_deref().unwrap_or_default(), self.json);
+        };
+        let (host, path) = split(url)?;
         let token = client::access_token(&running, self.principal.as_deref())?;
         let body = self.body.as_deref().map(read_body).transpose()?.unwrap_or_default();
-        let answer = client::call(&running, &self.method.to_uppercase(), host, path, &token, body)?;
+        let answer = client::call(&running, &method.to_uppercase(), host, path, &token, body)?;
         report::print(&answer.body)?;
         if answer.status < 400 {
             return Ok(ExitCode::SUCCESS);

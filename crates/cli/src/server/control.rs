@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use kernel::BoxFuture;
 use serde_json::{Value, json};
 
-use super::{Parts, builds, why};
+use super::{Parts, builds, served::Served, why};
 use crate::report::{Result, Trouble};
 
 /// The largest body that a command sends.
@@ -25,12 +25,14 @@ pub struct Control {
     parts: Arc<Parts>,
     key: String,
     about: Value,
+    served: Served,
 }
 
 impl Control {
-    /// Answers with this about the process itself, and the rest from the products.
-    pub fn new(parts: Arc<Parts>, key: String, about: Value) -> Self {
-        Control { parts, key, about }
+    /// Answers with this about the process itself and about the methods that it serves, and the rest from the
+    /// products.
+    pub fn new(parts: Arc<Parts>, key: String, about: Value, served: Served) -> Self {
+        Control { parts, key, about, served }
     }
 }
 
@@ -53,6 +55,9 @@ impl Site for Control {
                 StatusCode::FORBIDDEN,
                 "the key from run.json is missing".into(),
             )))));
+        }
+        if (request.method(), request.uri().path()) == (&Method::GET, "/_haar/methods") {
+            return Box::pin(std::future::ready(answer(Ok(self.served.describe()))));
         }
         let (parts, about) = (self.parts.clone(), self.about.clone());
         Box::pin(async move {

@@ -12,6 +12,7 @@ pub mod listener;
 mod oauth;
 mod operations;
 mod published;
+mod served;
 mod tried;
 mod way_out;
 mod why;
@@ -64,6 +65,8 @@ use crate::{
 /// How long calls that are under way may still take when haar is told to stop.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// When whoever started haar has made their first call.
+const STARTED: Duration = Duration::from_millis(500);
 /// When haar has started and whoever started it has made their first calls.
 const SETTLED: Duration = Duration::from_secs(3);
 /// How often what is deleted for good is forgotten.
@@ -164,6 +167,7 @@ async fn run(
 /// What need not be done while somebody waits for the first answer: the key that identity tokens are signed with, and
 /// then, now and again, forgetting what nobody can ask for any more.
 async fn keep_house(iam: Arc<Iam>) {
+    let_go_of_the_start().await;
     tokio::time::sleep(SETTLED).await;
     iam.prepare();
     loop {
@@ -171,6 +175,14 @@ async fn keep_house(iam: Arc<Iam>) {
             tracing::warn!("what is deleted for good could not be forgotten: {error:?}");
         }
         tokio::time::sleep(SWEEP).await;
+    }
+}
+
+/// Most of what a start runs is not run again: a little later it is no longer held in memory.
+pub async fn let_go_of_the_start() {
+    tokio::time::sleep(STARTED).await;
+    if let Err(error) = sandbox::pages::let_go() {
+        tracing::debug!(%error, "what only the start needed stays in memory");
     }
 }
 
@@ -308,6 +320,19 @@ fn owner(data: &DataDir) -> Result<Owner> {
     Ok(Owner::named(login.trim()))
 }
 
+/// Every method of every product.
+fn methods(parts: &Parts) -> Vec<kernel::Method> {
+    let mut methods = secrets::methods(parts.secrets.clone());
+    methods.extend(parts.iam.methods());
+    methods.extend(projects::methods(parts.projects.clone()));
+    methods.extend(orgpolicy::methods(parts.policies.clone()));
+    methods.extend(logging::methods(parts.logging.clone()));
+    methods.extend(run::methods(parts.run.clone()));
+    methods.extend(sql::methods(parts.sql.clone()));
+    methods.extend(operations::methods(parts.operations.clone()));
+    methods
+}
+
 /// Puts the products behind the port.
 fn join(
     settings: &Settings,
@@ -320,6 +345,7 @@ fn join(
         true => Anonymous::Owner(parts.iam.owner().principal()),
         false => Anonymous::Deny,
     };
+    let methods = methods(parts);
     let about = json!({
         "pid": running.pid,
         "listen": running.listen.to_string(),
@@ -329,7 +355,12 @@ fn join(
         "log": settings.data.join("haar.log"),
         "postgres_dir": settings.postgres,
     });
-    let control = Arc::new(control::Control::new(parts.clone(), running.control_key.clone(), about));
+    let control = Arc::new(control::Control::new(
+        parts.clone(),
+        running.control_key.clone(),
+        about,
+        served::Served::new(&methods),
+    ));
     let services = Arc::new(adapters::Services(parts.ingress.clone()));
     let metadata =
         Arc::new(workloads::Metadata { iam: parts.iam.clone(), workloads: parts.workloads.clone() });
@@ -344,14 +375,7 @@ fn join(
         .site(Hosts::below(".run.localhost"), "/", services.clone())
         .site(Hosts::below(".run.app"), "/", services)
         .site(Hosts::Any, "/_haar/", control)
-        .methods(secrets::methods(parts.secrets.clone()))
-        .methods(parts.iam.methods())
-        .methods(projects::methods(parts.projects.clone()))
-        .methods(orgpolicy::methods(parts.policies.clone()))
-        .methods(logging::methods(parts.logging.clone()))
-        .methods(run::methods(parts.run.clone()))
-        .methods(sql::methods(parts.sql.clone()))
-        .methods(operations::methods(parts.operations.clone()));
+        .methods(methods);
     for host in workloads::METADATA_HOSTS {
         builder = builder.site(Hosts::exact(host), "/", metadata.clone());
     }

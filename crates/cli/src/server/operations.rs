@@ -1,12 +1,14 @@
 //! Long-running operations, whose methods all products share: `google.longrunning.Operations` on every host.
 //!
-//! Who may look at an operation follows from whose it is: its metadata names the product.
+//! Who may look at an operation follows from whose it is: its metadata names the product. None of the products here
+//! lets operations be cancelled, as theirs at Google do not
+//! (<https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.operations>).
 
 use std::{sync::Arc, time::Duration};
 
 use apis::google::longrunning::{
-    CancelOperationRequest, DeleteOperationRequest, GetOperationRequest, ListOperationsRequest,
-    ListOperationsResponse, Operation, WaitOperationRequest, operations,
+    DeleteOperationRequest, GetOperationRequest, ListOperationsRequest, ListOperationsResponse, Operation,
+    WaitOperationRequest, operations,
 };
 use kernel::{
     Caller, Error, Method, Mount, Resource, Result,
@@ -38,7 +40,6 @@ pub fn methods(operations: Operations) -> Vec<Method> {
         .unary(operations::GET_OPERATION, &[], get)
         .unary(operations::LIST_OPERATIONS, &[], list)
         .unary(operations::WAIT_OPERATION, &[], wait)
-        .unary(operations::CANCEL_OPERATION, &[], cancel)
         .unary(operations::DELETE_OPERATION, &[], delete)
         .done()
 }
@@ -55,11 +56,6 @@ async fn wait(
     permitted(&operations, &caller, &request.name, "wait")?;
     let asked = request.timeout.and_then(|timeout| Duration::try_from(timeout).ok());
     operations.wait(&request.name, asked.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT)).await
-}
-
-async fn cancel(operations: Arc<Operations>, caller: Caller, request: CancelOperationRequest) -> Result<()> {
-    permitted(&operations, &caller, &request.name, "cancel")?;
-    operations.cancel(&request.name).await
 }
 
 async fn delete(operations: Arc<Operations>, caller: Caller, request: DeleteOperationRequest) -> Result<()> {
