@@ -32,8 +32,9 @@ use arc_swap::ArcSwap;
 use kernel::{
     Principal, Resource,
     audit::{Access, Call},
+    error::Detail,
     names::RESOURCE_MANAGER,
-    services::is_shared,
+    services,
 };
 use prost::Message;
 
@@ -96,7 +97,7 @@ impl Iam {
         }
         let resource = &call.asked.first()?.resource;
         let project = self.projects.known(&self.project_of_resource(resource)?)?;
-        let service = service_of(call);
+        let service = service_of(call, resource);
         let member = call.caller.principal().member().unwrap_or_default();
         if !self.index.audited.wants(&project.id, service, call.access, &member) {
             return None;
@@ -146,7 +147,7 @@ impl Iam {
                 principal_subject: member.to_owned(),
                 ..AuthenticationInfo::default()
             }),
-            authorization_info: call.asked.iter().map(info).collect(),
+            authorization_info: call.asked.iter().filter(|_| was_asked(call)).map(info).collect(),
             request_metadata: Some(RequestMetadata {
                 caller_ip: request.peer.map_or_else(String::new, |peer| peer.to_string()),
                 caller_supplied_user_agent: request.user_agent.to_string(),
@@ -213,12 +214,32 @@ impl Iam {
     }
 }
 
-/// The service that a method belongs to: a mixin belongs to the one that was called.
-fn service_of<'c>(call: &'c Call<'_>) -> &'c str {
+/// The service that a method belongs to. A mixin belongs to the service whose resource it is about, or, where that is
+/// the project itself, to the one that was called.
+fn service_of(call: &Call<'_>, resource: &Resource) -> &'static str {
     match call.method.host() {
-        shared if is_shared(shared) => &call.caller.request().host,
-        host => host,
+        host if !services::is_shared(host) => host,
+        _ if resource.service != RESOURCE_MANAGER => resource.service,
+        _ => called(&call.caller.request().host).unwrap_or(RESOURCE_MANAGER),
     }
+}
+
+/// The service behind a host: by its own name, `REGION-NAME`, or `PRODUCT.REGION.rep.googleapis.com`.
+fn called(host: &str) -> Option<&'static str> {
+    let is_at = |name: &str| match host.strip_suffix(name) {
+        Some(before) => before.is_empty() || before.ends_with('-'),
+        None => {
+            let product = name.strip_suffix("googleapis.com").unwrap_or(name);
+            host.starts_with(product) && host.ends_with(".rep.googleapis.com")
+        }
+    };
+    services::ALL.iter().map(|service| service.name).find(|name| is_at(name))
+}
+
+/// Whether a call got as far as being asked for its permissions: not where its API is disabled.
+fn was_asked(call: &Call<'_>) -> bool {
+    let is_disabled = |detail: &Detail| matches!(detail, Detail::Info { reason: "SERVICE_DISABLED", .. });
+    !call.error.is_some_and(|error| error.details().iter().any(is_disabled))
 }
 
 fn severity(call: &Call<'_>) -> LogSeverity {
@@ -290,6 +311,19 @@ mod tests {
         );
         audited.put("projects/p", &[]);
         assert!(!audited.any.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn a_host_is_a_service_in_three_ways() {
+        for (host, service) in [
+            ("run.googleapis.com", Some("run.googleapis.com")),
+            ("us-central1-run.googleapis.com", Some("run.googleapis.com")),
+            ("secretmanager.europe-west1.rep.googleapis.com", Some("secretmanager.googleapis.com")),
+            ("evilrun.googleapis.com", None),
+            ("127.0.0.1", None),
+        ] {
+            assert_eq!(called(host), service, "{host}");
+        }
     }
 
     #[test]

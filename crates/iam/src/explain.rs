@@ -16,6 +16,7 @@ use crate::{
     members::Member,
     records::{BindingRecord, PolicyRecord},
     roles::{Basic, Permission, Role},
+    usage,
 };
 
 /// A question about somebody's rights.
@@ -113,9 +114,14 @@ impl Iam {
         let above: Vec<_> = self.above(&canonical).collect();
         let policies = self.index.bearing(&question.service, &canonical);
         let above = above.iter().flat_map(|container| self.index.bearing(RESOURCE_MANAGER, container));
+        // A location or a revision has no policy, and so none that could be hidden.
+        let bears = |(level, policy): &(&str, Option<_>)| {
+            policy.is_some() || usage::level(&question.service, level) == *level
+        };
         let levels: Vec<Level> = policies
             .into_iter()
             .chain(above)
+            .filter(bears)
             .map(|(level, policy)| {
                 let resource = self.full_name(&question.service, level);
                 match policy.map(|policy| policy.value.clone()).or_else(|| self.default_record(level)) {

@@ -67,3 +67,27 @@ async fn admin_writes_are_written_and_data_access_where_it_is_switched_on() {
     assert!(entry(&world, &ada, Access::DataWrite, None).is_none(), "not switched on");
     assert!(entry(&world, &world.caller(Principal::Anonymous), Access::AdminWrite, None).is_none());
 }
+
+#[tokio::test]
+async fn a_mixin_belongs_to_the_service_whose_resource_it_is_about() {
+    let world = World::new().await;
+    let told = |host: &str, resource: kernel::Resource, error: Option<&Error>| {
+        let request = kernel::call::RequestInfo { host: host.into(), ..request() };
+        let caller = Caller::new(user("ada@example.com"), request, world.iam.clone());
+        let asked = [Asked { permission: "run.operations.delete", resource, granted: true }];
+        let method = apis::google::longrunning::operations::DELETE_OPERATION.id();
+        let call = Call { method, access: Access::AdminWrite, caller: &caller, asked: &asked, error };
+        payload(&world.iam.audit_entry(&call).unwrap())
+    };
+    let operation =
+        || kernel::Resource::new("run.googleapis.com", "projects/demo-project/locations/l/operations/o");
+    assert_eq!(told("localhost", operation(), None).service_name, "run.googleapis.com");
+    assert_eq!(told("us-central1-run.googleapis.com", project(), None).service_name, "run.googleapis.com");
+    assert_eq!(told("127.0.0.1", project(), None).service_name, "cloudresourcemanager.googleapis.com");
+
+    let of = kernel::ports::Project { id: "demo-project".into(), number: NUMBER };
+    let disabled = kernel::service_disabled("run.googleapis.com", &of);
+    let said = told("run.googleapis.com", operation(), Some(&disabled));
+    assert!(said.authorization_info.is_empty(), "nothing was asked, so nothing was granted");
+    assert_eq!(said.status.unwrap().code, 7);
+}

@@ -19,7 +19,15 @@ use prost::Message;
 pub(crate) const NOW: u64 = 1_800_000_000;
 pub(crate) const NUMBER: u64 = 123456789012;
 
-struct Two;
+/// Where the demo project is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Above {
+    Nothing,
+    /// A folder of the organization.
+    Folder,
+}
+
+struct Two(Above);
 
 impl Projects for Two {
     fn resolve<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Project>> {
@@ -39,6 +47,14 @@ impl Projects for Two {
     fn enabled(&self, _: &str, _: &str) -> bool {
         true
     }
+
+    fn parent(&self, container: &str) -> Option<Arc<str>> {
+        match container {
+            "projects/demo-project" if self.0 == Above::Folder => Some("folders/5".into()),
+            "folders/5" => Some(kernel::names::ORGANIZATION.into()),
+            _ => None,
+        }
+    }
 }
 
 pub(crate) struct World {
@@ -50,10 +66,19 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::under(Above::Nothing).await
+    }
+
+    /// One whose demo project is in `folders/5`, in the organization.
+    pub(crate) async fn in_a_folder() -> Self {
+        Self::under(Above::Folder).await
+    }
+
+    async fn under(above: Above) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store: Arc<dyn Store> = Arc::new(Embedded::open(dir.path()).unwrap());
         let clock = Clock::manual(UNIX_EPOCH + Duration::from_secs(NOW));
-        let iam = open(&store, &clock).await;
+        let iam = open(&store, &clock, above).await;
         World { iam, clock, store, _dir: dir }
     }
 
@@ -64,7 +89,7 @@ impl World {
 
     /// Another reading of the same store, as after a restart.
     pub(crate) async fn reopened(&self) -> Arc<Iam> {
-        open(&self.store, &self.clock).await
+        open(&self.store, &self.clock, Above::Nothing).await
     }
 
     pub(crate) fn caller(&self, principal: Principal) -> Caller {
@@ -114,8 +139,8 @@ impl World {
     }
 }
 
-async fn open(store: &Arc<dyn Store>, clock: &Clock) -> Arc<Iam> {
-    Iam::open(store.clone(), clock.clone(), Arc::new(Two), Owner::named("ada")).await.unwrap()
+async fn open(store: &Arc<dyn Store>, clock: &Clock, above: Above) -> Arc<Iam> {
+    Iam::open(store.clone(), clock.clone(), Arc::new(Two(above)), Owner::named("ada")).await.unwrap()
 }
 
 pub(crate) fn request() -> RequestInfo {
