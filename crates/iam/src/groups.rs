@@ -4,8 +4,11 @@
 //! group is in both. What everybody is in is worked out when a group changes, so that a decision finds it with one
 //! look-up and takes no lock.
 //!
-//! Declined: Cloud Identity's API (owners, managers, memberships that expire): its tables are not among ours, and a
-//! policy cares for none of it. A group that is granted something and does not exist is empty.
+//! People change it through Cloud Identity's API (`api/groups.rs`), which also knows owners, managers and labels: they are
+//! kept and mean nothing to a policy. A group that is granted something and does not exist is empty.
+//!
+//! Declined: memberships that expire, and dynamic groups, whose members a query over people would find: there is no
+//! directory of people here.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -16,6 +19,7 @@ use arc_swap::ArcSwap;
 use kernel::{
     Error, Result,
     mirror::{Record, Versioned},
+    paging::Page,
     store::{Outcome, Txn},
 };
 
@@ -30,6 +34,8 @@ use crate::{
 const MOST_DEPTH: usize = 10;
 /// The most members of a group.
 const MOST_MEMBERS: usize = 10_000;
+/// How often a change is tried that others come before.
+const ATTEMPTS: usize = 8;
 
 /// A group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -115,7 +121,8 @@ impl Iam {
         let mut members = group.members.iter().map(|member| address(member)).collect::<Result<Vec<_>>>()?;
         members.sort();
         members.dedup();
-        let record = GroupRecord { display_name: group.display_name, members };
+        let before = self.groups.get(&email).map(|group| group.value.clone()).unwrap_or_default();
+        let record = GroupRecord { display_name: group.display_name, members, ..before };
         let txn = Txn::new().put(self.groups.key(&email), record.to_stored());
         match self.groups.commit(txn).await? {
             Outcome::Committed(_) => {
@@ -138,7 +145,96 @@ impl Iam {
     }
 }
 
-fn address(email: &str) -> Result<String> {
+impl Iam {
+    /// The groups that an address is in, at any depth, the nearest first.
+    pub(crate) fn groups_above(&self, email: &str) -> Arc<[String]> {
+        self.index.groups.of(&lowercase(email))
+    }
+
+    /// Whoever is in a group, at any depth, in the order of addresses, each with whether it is in it directly.
+    pub(crate) fn members_below(&self, group: &str) -> BTreeMap<String, bool> {
+        let mut found = BTreeMap::new();
+        let mut level = vec![group.to_owned()];
+        for depth in 0..MOST_DEPTH {
+            let members = level.iter().filter_map(|name| self.groups.get(name));
+            let members: Vec<String> = members.flat_map(|group| group.members.clone()).collect();
+            level = members.into_iter().filter(|one| !found.contains_key(one)).collect();
+            found.extend(level.iter().map(|one| (one.clone(), depth == 0)));
+        }
+        found
+    }
+
+    /// The group that is named by an id, with its address.
+    pub(crate) fn group_by_id(&self, id: &str) -> Option<(Arc<str>, Arc<Versioned<GroupRecord>>)> {
+        self.groups.scan("", "", 1, |email, group| group_id(email, group) == id).pop()
+    }
+
+    /// A page of the groups there are that are wanted, by address, and the token of the next.
+    pub(crate) fn groups_page(
+        &self,
+        page: &Page,
+        is_wanted: impl Fn(&str, &GroupRecord) -> bool,
+    ) -> (Vec<(Arc<str>, Arc<Versioned<GroupRecord>>)>, String) {
+        let found = self
+            .groups
+            .scan("", page.after(), page.size().saturating_add(1), |email, group| is_wanted(email, group));
+        page.cut(found, |(email, _)| email)
+    }
+
+    /// Makes a group; `false` if there is one with this address.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(crate) async fn create_group(&self, email: &str, group: &GroupRecord) -> Result<bool> {
+        let key = self.groups.key(email);
+        let txn = Txn::new().check(&key, 0).put(&key, group.to_stored());
+        Ok(matches!(self.groups.commit(txn).await?, Outcome::Committed(_)))
+    }
+
+    /// Changes a group, again if somebody else changed it meanwhile; `None` if it is gone.
+    ///
+    /// # Errors
+    /// What `change` says; `INVALID_ARGUMENT` for too many members; `ABORTED` when others keep being first.
+    pub(crate) async fn change_group<T>(
+        &self,
+        email: &str,
+        mut change: impl FnMut(&mut GroupRecord) -> Result<T>,
+    ) -> Result<Option<T>> {
+        for _ in 0..ATTEMPTS {
+            let Some(found) = self.groups.get(email) else { return Ok(None) };
+            let mut group = found.value.clone();
+            let changed = change(&mut group)?;
+            if group.members.len() > MOST_MEMBERS {
+                return Err(Error::invalid(format!("A group has at most {MOST_MEMBERS} members.")));
+            }
+            group.updated = self.clock.unix();
+            let key = self.groups.key(email);
+            let txn = Txn::new().check(&key, found.revision).put(&key, group.to_stored());
+            if let Outcome::Committed(_) = self.groups.commit(txn).await? {
+                return Ok(Some(changed));
+            }
+        }
+        Err(Error::aborted("There were concurrent changes to the group. Please retry."))
+    }
+}
+
+/// What a group is named by.
+pub(crate) fn group_id(email: &str, group: &GroupRecord) -> String {
+    if !group.id.is_empty() {
+        return group.id.clone();
+    }
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, email.as_bytes());
+    id_of(digest.as_ref())
+}
+
+/// Fifteen letters and digits, as Google's ids of groups are.
+pub(crate) fn id_of(random: &[u8]) -> String {
+    const SIGNS: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
+    let signs = random.iter().take(14).map(|byte| char::from(SIGNS[usize::from(byte % 32)]));
+    std::iter::once('0').chain(signs).collect()
+}
+
+pub(crate) fn address(email: &str) -> Result<String> {
     match is_email(email) {
         true => Ok(email.to_ascii_lowercase()),
         false => Err(Error::invalid(format!("'{email}' is not an e-mail address."))),

@@ -13,6 +13,8 @@
 //! | `iam/used/EMAIL` | `UsedRecord`: what a service account used of what it may |
 //! | `iam/system/NAME` | keys of our own: `token`, `signer` |
 
+use std::collections::BTreeMap;
+
 use kernel::mirror::Record;
 use prost::Message;
 
@@ -240,6 +242,42 @@ pub(crate) struct GroupRecord {
     /// The addresses of its members, in lowercase.
     #[prost(string, repeated, tag = "2")]
     pub members: Vec<String>,
+    /// What it is for.
+    #[prost(string, tag = "3")]
+    pub description: String,
+    /// What it is named by, after `groups/`; empty in what an older haar wrote, where it follows from the address.
+    #[prost(string, tag = "4")]
+    pub id: String,
+    /// When it was made, in seconds; 0 where that is not known.
+    #[prost(uint64, tag = "5")]
+    pub created: u64,
+    /// When it was last changed, in seconds.
+    #[prost(uint64, tag = "6")]
+    pub updated: u64,
+    /// Its labels, which say what kind of group it is.
+    #[prost(btree_map = "string, string", tag = "7")]
+    pub labels: BTreeMap<String, String>,
+    /// What is known of members besides their addresses; nothing of those who are plain members since nobody knows
+    /// when.
+    #[prost(message, repeated, tag = "8")]
+    pub memberships: Vec<MembershipRecord>,
+}
+
+/// What is known of a member of a group.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct MembershipRecord {
+    /// The address, in lowercase.
+    #[prost(string, tag = "1")]
+    pub email: String,
+    /// The roles besides being a member: `OWNER`, `MANAGER`.
+    #[prost(string, repeated, tag = "2")]
+    pub roles: Vec<String>,
+    /// Since when, in seconds.
+    #[prost(uint64, tag = "3")]
+    pub created: u64,
+    /// When it was last changed, in seconds.
+    #[prost(uint64, tag = "4")]
+    pub updated: u64,
 }
 
 impl Record for RoleRecord {

@@ -5,6 +5,8 @@
 //! - `least`: what is left of rights when only what was used stays
 //! - `explain`: why somebody may do something, or may not
 //! - `audit`: which calls are written down, and what is said of them
+//! - `constraints`: what organization policies forbid, and what is inherited from above projects
+//! - `directory`: groups by Cloud Identity's API
 //! - `conditions`: bindings that hold sometimes, and clients that do not know of them
 //! - `roles`: custom roles, and what can be granted where
 //! - `groups`: who is granted something through a group
@@ -20,7 +22,9 @@
 mod accounts;
 mod audit;
 mod conditions;
+mod constraints;
 mod credentials;
+mod directory;
 mod explain;
 mod federation;
 mod forget;

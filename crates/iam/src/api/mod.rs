@@ -1,11 +1,13 @@
-//! The methods of `iam.googleapis.com` and `iamcredentials.googleapis.com` that are served.
+//! The methods of `iam.googleapis.com`, `iamcredentials.googleapis.com` and `cloudidentity.googleapis.com` that are served.
 //!
 //! Not served, and so answered `UNIMPLEMENTED`: `QueryAuditableServices`.
 
 mod accounts;
 mod credentials;
 mod federation;
+mod groups;
 mod keys;
+mod memberships;
 mod roles;
 mod troubleshoot;
 
@@ -19,10 +21,9 @@ impl Iam {
     /// What is served.
     pub fn methods(self: &Arc<Self>) -> Vec<Method> {
         let mount = Mount::new(self.clone());
-        troubleshoot::mount(federation::mount(credentials::mount(roles::mount(keys::mount(
-            accounts::mount(mount),
-        )))))
-        .done()
+        let mount = credentials::mount(roles::mount(keys::mount(accounts::mount(mount))));
+        let mount = troubleshoot::mount(federation::mount(mount));
+        memberships::mount(groups::mount(mount)).done()
     }
 
     /// The project that a parent such as `projects/p` names.

@@ -20,7 +20,9 @@ mod dynamic;
 mod eval;
 mod lex;
 mod parse;
+#[cfg(test)]
 mod print;
+mod terms;
 mod time;
 mod values;
 
@@ -31,6 +33,7 @@ use std::fmt;
 
 pub(crate) use dynamic::Formula;
 pub(crate) use eval::{Attributes, Missing, Target};
+pub(crate) use terms::{Term, terms};
 pub(crate) use values::Failure;
 
 /// The longest expression that is read, in bytes. Google documents none; this bounds the work that one policy can ask
