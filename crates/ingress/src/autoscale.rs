@@ -9,8 +9,8 @@ use std::{
 };
 
 use crate::{
-    RevisionSpec,
-    revision::{Life, PROVEN, Revision, State, Watch},
+    Cpu, RevisionSpec,
+    revision::{Life, Live, PROVEN, Revision, State, Watch},
     scale::{self, Facts},
 };
 
@@ -51,7 +51,7 @@ impl Revision {
         }
         // More may fit than before: the concurrency may have been raised.
         self.serve_waiters(state, now);
-        state.sample_cpu(now, &spec);
+        state.sample_cpu(now);
         let facts = state.facts(now, &spec);
         state.desired = state.scaler.decide(now, &facts);
         let desired = state.desired;
@@ -102,29 +102,26 @@ impl State {
             have: self.have(),
             idle: (requests == 0).then(|| now.saturating_sub(self.busy_at)),
             idle_after: spec.idle_after,
+            cpu: spec.cpu,
         }
     }
 
     /// Adds the CPU that instances have used since the last look, as a level of the time until the next.
-    fn sample_cpu(&mut self, now: Duration, _: &RevisionSpec) {
-        let used: Option<Duration> = self.serving.iter().map(|live| live.instance.cpu_time()).sum();
-        let Some(used) = used else { return };
-        if let Some((then, before)) = self.cpu_seen {
-            let elapsed = now.saturating_sub(then).as_secs_f64();
-            // When an instance has gone the sum falls: no sample then.
-            let busy = used.saturating_sub(before).as_secs_f64();
-            if elapsed > 0.0 {
-                self.scaler.cpu.set(now, (busy / elapsed * 1000.0) as u64);
-            }
+    fn sample_cpu(&mut self, now: Duration) {
+        let used = |live: &Arc<Live>| Some((live.hash, live.instance.cpu_time()?));
+        let used: Vec<_> = self.serving.iter().filter_map(used).collect();
+        if !used.is_empty() || self.meter.knows() {
+            let level = self.meter.read(now, used);
+            self.scaler.cpu.set(now, level);
         }
-        self.cpu_seen = Some((now, used));
     }
 
     /// Whether there is nothing to do and nothing to wait for.
     fn rests(&self, spec: &RevisionSpec) -> bool {
         let floor = spec.min.min(spec.max);
+        let works_alone = floor > 0 && spec.cpu == Cpu::Always && self.meter.knows();
         let settled = self.starting == 0 && self.leaving.is_empty() && self.serving.len() as u32 == floor;
-        settled && self.requests() == 0 && self.desired <= floor
+        settled && !works_alone && self.requests() == 0 && self.desired <= floor
     }
 }
 

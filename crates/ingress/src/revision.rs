@@ -22,7 +22,7 @@ use crate::{
     counters::Counters,
     h2c::Link,
     queue::{Refusal, Ticket, Waiter},
-    scale::{Backoff, Scaler, Tuning, at_once},
+    scale::{Backoff, Meter, Scaler, Tuning, at_once},
 };
 
 /// How long an instance must live for its start to count as a success.
@@ -66,7 +66,7 @@ pub(crate) struct State {
     pub(crate) start_takes: Duration,
     /// When there last was a request.
     pub(crate) busy_at: Duration,
-    pub(crate) cpu_seen: Option<(Duration, Duration)>,
+    pub(crate) meter: Meter,
     pub(crate) watch: Watch,
     pub(crate) life: Life,
 }
@@ -191,7 +191,7 @@ impl Revision {
             desired: 0,
             start_takes: Duration::ZERO,
             busy_at: Duration::ZERO,
-            cpu_seen: None,
+            meter: Meter::default(),
             watch: Watch::Asleep,
             life: Life::Serving,
         };

@@ -2,13 +2,21 @@
 //!
 //! Two answers are combined. *At once*: requests that run or wait need `ceil(requests / concurrency)`
 //! instances, and those are started without delay. *On average*: over a stable window of 60 s instances
-//! should be used to 60 % of their concurrency (and CPU), as Cloud Run documents; a panic window of 6 s that
-//! shows half as much again as there is takes over, as in Knative's autoscaler, and while panic lasts nothing is
-//! taken away. A window counts from its full length, so a short burst does not ask for more than it needs.
+//! should be used to 60 % of their concurrency and of their CPU, as Cloud Run documents; a panic window of 6 s that
+//! shows half as much again as there is takes over, as in Knative's autoscaler, and while panic lasts (a stable window
+//! from its last reason on) nothing is taken away. A window counts from its full length, so a short burst does not
+//! ask for more than it needs.
+//!
+//! What of Knative's differs, and why: its panic begins at twice of what there is, which cannot happen here, see
+//! [`Tuning::threshold`]; it takes away at most half at a time and only what its windows say, here each instance stays
+//! until it has been idle for its own time; and instances that are being started count as there, so that a slow starter
+//! is not started twice.
 //!
 //! Declined: predicting, and rate limits on growth; the maximum is the limit.
 
 use std::time::Duration;
+
+use crate::Cpu;
 
 /// How the autoscaler weighs what it sees.
 #[derive(Clone, Debug)]
@@ -131,6 +139,8 @@ pub struct Facts {
     pub idle: Option<Duration>,
     /// After how long without any request the windows no longer count.
     pub idle_after: Duration,
+    /// When instances have their CPU: what they do beside requests counts only where they always have it.
+    pub cpu: Cpu,
 }
 
 /// The memory of the autoscaler for one revision.
@@ -162,7 +172,7 @@ impl Scaler {
         let floor = facts.min.min(facts.max);
         if facts.idle.is_some_and(|idle| idle >= facts.idle_after) {
             self.panic = None;
-            return floor;
+            return self.for_background(now, facts).clamp(floor, facts.max);
         }
         let target = self.tuning.target;
         let stable = for_average(self.load(now, self.tuning.stable, facts), target);
@@ -178,6 +188,15 @@ impl Scaler {
             None => calm,
         };
         desired.clamp(floor, facts.max)
+    }
+
+    /// How many instances work beside requests needs. It never keeps the first: Cloud Run decides by requests alone
+    /// whether there is one at all.
+    fn for_background(&mut self, now: Duration, facts: &Facts) -> u32 {
+        if facts.min == 0 || facts.cpu == Cpu::DuringRequests {
+            return 0;
+        }
+        for_average(self.busy(now, self.tuning.stable, facts), self.tuning.target)
     }
 
     /// Whether growth is being answered in haste.
@@ -198,8 +217,38 @@ impl Scaler {
     /// The average load, in instances that it would use in full.
     fn load(&mut self, now: Duration, over: Duration, facts: &Facts) -> f64 {
         let requests = self.requests.average(now, over) / f64::from(facts.concurrency.max(1));
-        let cpus = self.cpu.average(now, over) / 1000.0 / facts.cpus.max(0.001);
-        requests.max(cpus)
+        requests.max(self.busy(now, over, facts))
+    }
+
+    /// The average use of CPU, in instances that it would use in full.
+    fn busy(&mut self, now: Duration, over: Duration, facts: &Facts) -> f64 {
+        self.cpu.average(now, over) / 1000.0 / facts.cpus.max(0.001)
+    }
+}
+
+/// Makes a level of what each instance says it has used in all.
+#[derive(Clone, Debug, Default)]
+pub struct Meter {
+    read: Duration,
+    /// Of each instance that was there: which, and what it had used.
+    used: Vec<(u32, Duration)>,
+}
+
+impl Meter {
+    /// How much CPU was used since the last reading, in thousandths. An instance counts from its second reading on: what
+    /// its start took is no load.
+    pub fn read(&mut self, now: Duration, used: Vec<(u32, Duration)>) -> u64 {
+        let elapsed = now.saturating_sub(self.read).as_secs_f64();
+        let before = |which: u32| self.used.iter().find(|(one, _)| *one == which).map(|(_, used)| *used);
+        let grown = used.iter().filter_map(|(which, used)| Some(used.saturating_sub(before(*which)?)));
+        let busy = grown.sum::<Duration>().as_secs_f64();
+        *self = Meter { read: now, used };
+        if elapsed > 0.0 { (busy / elapsed * 1000.0) as u64 } else { 0 }
+    }
+
+    /// Whether some instance says what it uses.
+    pub fn knows(&self) -> bool {
+        !self.used.is_empty()
     }
 }
 

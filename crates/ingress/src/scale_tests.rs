@@ -4,6 +4,9 @@ use std::collections::VecDeque;
 
 use super::*;
 
+/// Tenths of seconds at which a crash-looper is started.
+const BEGUN: [u128; 16] = [1, 5, 18, 41, 84, 167, 330, 653, 1256, 1859, 2462, 3065, 3668, 4271, 4874, 5477];
+
 const STEP: Duration = Duration::from_millis(100);
 
 /// A revision whose requests take a fixed time and whose instances take a fixed time to start.
@@ -17,6 +20,8 @@ struct Sim {
     start_takes: Duration,
     crashes: bool,
     ready: Vec<Duration>,
+    /// When starts began.
+    begun: Vec<Duration>,
     starting: VecDeque<Duration>,
     requests: u32,
     busy_at: Duration,
@@ -24,7 +29,16 @@ struct Sim {
     /// Everything worth asserting.
     starts: u32,
     stops: u32,
-    peak: usize,
+    peak: u32,
+    /// How often growing became shrinking or the other way round.
+    turns: u32,
+    last: Option<Turn>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Up,
+    Down,
 }
 
 impl Sim {
@@ -39,6 +53,7 @@ impl Sim {
             start_takes: Duration::from_millis(300),
             crashes: false,
             ready: Vec::new(),
+            begun: Vec::new(),
             starting: VecDeque::new(),
             requests: 0,
             busy_at: Duration::ZERO,
@@ -46,6 +61,8 @@ impl Sim {
             starts: 0,
             stops: 0,
             peak: 0,
+            turns: 0,
+            last: None,
         }
     }
 
@@ -76,9 +93,17 @@ impl Sim {
         while self.have() < wanted && self.backoff.wait(self.now).is_none() {
             self.starting.push_back(self.now + self.start_takes);
             self.starts += 1;
+            self.begun.push(self.now);
+            self.turn(Turn::Up);
         }
-        self.peak = self.peak.max(self.ready.len() + self.starting.len());
-        assert!(self.have() <= self.max.max(self.min));
+        self.peak = self.peak.max(self.have());
+        assert!(self.have() <= self.max, "never more than the maximum");
+    }
+
+    fn turn(&mut self, turn: Turn) {
+        if self.last.replace(turn).is_some_and(|before| before != turn) {
+            self.turns += 1;
+        }
     }
 
     fn have(&self) -> u32 {
@@ -112,6 +137,7 @@ impl Sim {
             have: self.have(),
             idle: (self.requests == 0).then(|| self.now - self.busy_at),
             idle_after: Duration::from_secs(30),
+            cpu: Cpu::DuringRequests,
         };
         self.scaler.decide(self.now, &facts)
     }
@@ -121,6 +147,7 @@ impl Sim {
         for place in retire(&idle, desired.max(self.min), Duration::from_secs(30)) {
             self.ready.remove(place);
             self.stops += 1;
+            self.turn(Turn::Down);
         }
     }
 }
@@ -143,8 +170,13 @@ fn a_ramp_is_followed_without_taking_anything_back() {
     let mut sim = Sim::new(10);
     sim.run(100, |t| t as u32);
     assert_eq!(sim.stops, 0);
-    // The mean of the last minute was 70 requests: 12 instances; 100 running ones need 10 at once.
-    assert!((12..=17).contains(&sim.have()), "{}", sim.have());
+    assert_eq!(
+        sim.have(),
+        15,
+        "60 % for the 90 of the last panic; the mean of the last minute would want 12"
+    );
+    sim.run(120, |_| 100);
+    assert_eq!((sim.have(), sim.stops, sim.turns), (17, 0, 0), "100 requests at 60 % of 10");
 }
 
 #[test]
@@ -170,9 +202,23 @@ fn a_sinusoid_does_not_thrash() {
     let mut sim = Sim::new(10);
     // 20 to 80 requests, up and down once a minute, for ten minutes.
     sim.run(600, |t| (50.0 + 30.0 * (t * std::f64::consts::TAU / 60.0).sin()) as u32);
-    assert!(sim.starts <= 16, "{} starts", sim.starts);
-    assert!(sim.stops <= 6, "{} stops", sim.stops);
-    assert!((8..=14).contains(&sim.have()), "{}", sim.have());
+    // The first rise is met as if it went on; then what the mean needs is kept, and that is enough for the peaks.
+    assert_eq!((sim.peak, sim.starts, sim.stops, sim.have(), sim.turns), (14, 14, 5, 9, 1));
+}
+
+#[test]
+fn a_load_that_trembles_at_a_boundary_moves_nothing() {
+    let mut sim = Sim::new(10);
+    sim.run(120, |_| 60);
+    let before = sim.starts;
+    // 60 requests are 10 instances at 60 %; a little more are 11.
+    sim.run(600, |t| if t as u32 % 14 < 7 { 61 } else { 59 });
+    assert!(
+        sim.starts - before <= 1 && sim.turns <= 1,
+        "{} starts, {} turns",
+        sim.starts - before,
+        sim.turns
+    );
 }
 
 #[test]
@@ -198,16 +244,26 @@ fn a_slow_starter_is_not_started_again_and_again() {
 fn a_crash_looper_is_tried_less_and_less_often() {
     let mut sim = Sim::new(10);
     sim.crashes = true;
-    sim.run(10, |_| 10);
-    // At 0, then after 0.1, 1, 2 and 4 s of pause.
-    assert!((4..=5).contains(&sim.starts), "{} starts", sim.starts);
-    let before = sim.starts;
     sim.run(600, |_| 10);
-    assert!(sim.starts - before <= 14, "{} starts in ten minutes", sim.starts - before);
-    assert!(sim.backoff.is_broken(sim.now) || sim.have() > 0);
+    let begun: Vec<_> = sim.begun.iter().map(|at| at.as_millis() / 100).collect();
+    // Each fails after 0.3 s; then 0.1, 1, 2, 4, 8, 16, 32 s of pause, and 60 s from then on.
+    assert_eq!(begun, BEGUN);
+    assert!(sim.backoff.is_broken(sim.now), "requests are refused meanwhile");
     sim.crashes = false;
     sim.run(61, |_| 10);
-    assert_eq!(sim.have(), 1, "it recovers by itself");
+    assert_eq!(sim.ready.len(), 1, "it recovers by itself");
+}
+
+#[test]
+fn a_failing_start_holds_up_no_instance_that_runs() {
+    let mut sim = Sim::new(10);
+    sim.run(10, |_| 10);
+    sim.crashes = true;
+    sim.run(60, |_| 60);
+    assert_eq!(sim.ready.len(), 1, "what runs goes on");
+    sim.crashes = false;
+    sim.run(61, |_| 60);
+    assert_eq!(sim.ready.len(), 10);
 }
 
 #[test]
@@ -225,6 +281,7 @@ fn the_minimum_is_kept_and_the_maximum_wins_over_it() {
         have: 0,
         idle: None,
         idle_after: Duration::from_secs(30),
+        cpu: Cpu::DuringRequests,
     };
     assert_eq!(Scaler::new(Tuning::default()).decide(Duration::ZERO, &facts), 2);
 }
@@ -234,15 +291,17 @@ fn a_sudden_growth_panics_and_panic_takes_nothing_back() {
     let mut sim = Sim::new(10);
     sim.run(120, |_| 6);
     assert!(!sim.scaler.panics());
-    sim.run(8, |_| 60);
-    assert!(sim.scaler.panics());
-    let grown = sim.have();
-    assert_eq!(grown, 10, "six seconds are enough to know");
-    sim.run(29, |_| 6);
-    assert_eq!((sim.have(), sim.stops), (grown, 0));
-    sim.run(200, |_| 6);
-    assert!(!sim.scaler.panics());
-    assert_eq!(sim.have(), 1);
+    // Six instances at once; when the last six seconds ask for half as many again, all that they ask for.
+    sim.run(5, |_| 60);
+    assert_eq!((sim.have(), sim.scaler.panics()), (6, false));
+    sim.run(1, |_| 60);
+    assert_eq!((sim.have(), sim.scaler.panics()), (10, true));
+    sim.run(59, |_| 6);
+    assert_eq!((sim.have(), sim.stops, sim.scaler.panics()), (10, 0, true), "for a whole stable window");
+    sim.run(1, |_| 6);
+    assert!(!sim.scaler.panics(), "60 s after the last reason for it");
+    sim.run(60, |_| 6);
+    assert_eq!((sim.have(), sim.turns), (1, 1));
 }
 
 #[test]
@@ -259,8 +318,44 @@ fn busy_cpus_ask_for_instances_as_requests_do() {
         have: 1,
         idle: None,
         idle_after: Duration::from_secs(30),
+        cpu: Cpu::DuringRequests,
     };
     assert_eq!(scaler.decide(Duration::from_secs(60), &facts), 5, "3 CPUs at 60 %");
+}
+
+#[test]
+fn a_start_is_no_load_and_an_instance_that_has_gone_takes_nothing_back() {
+    let second = Duration::from_secs(1);
+    let mut meter = Meter::default();
+    assert_eq!(meter.read(second, vec![(1, second * 9)]), 0, "nine seconds of starting");
+    assert_eq!(meter.read(second * 2, vec![(1, second * 9 + second / 2), (2, second * 30)]), 500);
+    assert_eq!(meter.read(second * 4, vec![(1, second * 10), (2, second * 32)]), 1250);
+    assert_eq!(meter.read(second * 5, vec![(2, second * 33)]), 1000);
+    assert_eq!(meter.read(second * 6, Vec::new()), 0);
+    assert!(!meter.knows());
+}
+
+#[test]
+fn work_beside_requests_counts_where_cpu_is_always_given_and_keeps_nothing_alone() {
+    let decide = |min: u32, cpu: Cpu| {
+        let mut scaler = Scaler::new(Tuning::default());
+        scaler.cpu.set(Duration::ZERO, 3000);
+        let facts = Facts {
+            requests: 0,
+            concurrency: 80,
+            cpus: 1.0,
+            min,
+            max: 100,
+            have: 1,
+            idle: Some(Duration::from_secs(300)),
+            idle_after: Duration::from_secs(30),
+            cpu,
+        };
+        scaler.decide(Duration::from_secs(300), &facts)
+    };
+    assert_eq!(decide(1, Cpu::Always), 5, "3 CPUs at 60 %");
+    assert_eq!(decide(0, Cpu::Always), 0, "whether there is one at all is for requests to say");
+    assert_eq!(decide(1, Cpu::DuringRequests), 1);
 }
 
 #[test]
@@ -290,6 +385,27 @@ fn only_instances_that_are_idle_and_not_needed_retire_the_last_first() {
 
 proptest::proptest! {
     #[test]
+    fn whatever_the_load_there_are_never_more_than_its_peak_needs_and_few_turns(
+        levels in proptest::collection::vec((1u32..40, 0u32..500), 1..20),
+        concurrency in 1u32..100, start in 1u64..200, min in 0u32..5,
+    ) {
+        let mut sim = Sim::new(concurrency);
+        (sim.max, sim.min, sim.start_takes) = (1000, min, Duration::from_millis(start * 100));
+        let (mut most, mut total) = (0, 0);
+        for (seconds, level) in levels {
+            sim.run(seconds, |_| level);
+            most = most.max(level);
+            total += seconds;
+            proptest::prop_assert!(sim.have() >= min);
+        }
+        // The documented headroom: 60 % of what an instance takes.
+        let needed = for_average(f64::from(most) / f64::from(concurrency), 0.6);
+        proptest::prop_assert!(sim.peak <= needed.max(min), "{} of {needed}", sim.peak);
+        // What has grown shrinks after half a minute of idleness at the earliest.
+        proptest::prop_assert!(sim.turns <= 2 + total / 20, "{} turns in {total} s", sim.turns);
+    }
+
+    #[test]
     fn a_decision_is_always_within_bounds(
         levels in proptest::collection::vec((0u64..200_000, 0u32..100_000), 1..50),
         concurrency in 1u32..1000, min in 0u32..50, max in 1u32..200,
@@ -303,6 +419,7 @@ proptest::proptest! {
                 requests, concurrency, cpus: 1.0, min, max, have: 1,
                 idle: (requests == 0).then_some(Duration::ZERO),
                 idle_after: Duration::from_secs(30),
+                cpu: Cpu::DuringRequests,
             };
             let desired = scaler.decide(now, &facts);
             proptest::prop_assert!(desired >= min.min(max) && desired <= max);
