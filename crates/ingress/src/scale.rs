@@ -178,7 +178,7 @@ impl Scaler {
         let stable = for_average(self.load(now, self.tuning.stable, facts), target);
         let recent = self.load(now, self.tuning.panic, facts);
         let hasty = for_average(recent, target);
-        let calm = at_once(facts.requests, facts.concurrency).max(stable);
+        let calm = at_once(facts.requests, facts.concurrency).max(stable).max(self.for_cpu(now, facts));
         self.consider_panic(now, recent / target, facts.have);
         let desired = match &mut self.panic {
             Some(panic) => {
@@ -196,7 +196,14 @@ impl Scaler {
         if facts.min == 0 || facts.cpu == Cpu::DuringRequests {
             return 0;
         }
-        for_average(self.busy(now, self.tuning.stable, facts), self.tuning.target)
+        self.for_cpu(now, facts)
+    }
+
+    /// How many instances the CPU that is used needs. Only the stable window counts: a start or a large request may well
+    /// use all that there is for some seconds.
+    fn for_cpu(&mut self, now: Duration, facts: &Facts) -> u32 {
+        let used = self.cpu.average(now, self.tuning.stable) / 1000.0;
+        for_cpu(used / facts.cpus.max(0.001), self.tuning.target)
     }
 
     /// Whether growth is being answered in haste.
@@ -214,15 +221,9 @@ impl Scaler {
         }
     }
 
-    /// The average load, in instances that it would use in full.
+    /// The average of the requests, in instances that they would use in full.
     fn load(&mut self, now: Duration, over: Duration, facts: &Facts) -> f64 {
-        let requests = self.requests.average(now, over) / f64::from(facts.concurrency.max(1));
-        requests.max(self.busy(now, over, facts))
-    }
-
-    /// The average use of CPU, in instances that it would use in full.
-    fn busy(&mut self, now: Duration, over: Duration, facts: &Facts) -> f64 {
-        self.cpu.average(now, over) / 1000.0 / facts.cpus.max(0.001)
+        self.requests.average(now, over) / f64::from(facts.concurrency.max(1))
     }
 }
 
@@ -257,19 +258,22 @@ pub fn at_once(requests: u32, concurrency: u32) -> u32 {
     requests.div_ceil(concurrency.max(1))
 }
 
-/// How many instances an average load needs, where a load of 1 uses one instance in full. The first may be used
+/// How many instances an average of requests needs, where a load of 1 uses one instance in full. The first may be used
 /// in full and two to 80 %: Cloud Run documents that the target is higher when there are few instances, and
 /// otherwise one steady request with a concurrency of 1 would hold two instances.
 pub fn for_average(load: f64, target: f64) -> u32 {
-    if load <= 1e-9 {
-        0
-    } else if load <= 1.0 {
-        1
-    } else if load <= 2.0 * target.max(0.8) {
-        2
-    } else {
-        ((load / target - 1e-9).ceil() as u32).max(3)
-    }
+    if load <= 1.0 { if load > 1e-9 { 1 } else { 0 } } else { for_more(load, target) }
+}
+
+/// As [`for_average`], for CPU. Requests wait where there is no room and so show that more is needed; of CPU no more can
+/// be used than there is, so the first instance may be used to 80 % and not in full.
+pub fn for_cpu(load: f64, target: f64) -> u32 {
+    let few = target.max(0.8);
+    if load <= few { if load > 1e-9 { 1 } else { 0 } } else { for_more(load, target) }
+}
+
+fn for_more(load: f64, target: f64) -> u32 {
+    if load <= 2.0 * target.max(0.8) { 2 } else { ((load / target - 1e-9).ceil() as u32).max(3) }
 }
 
 /// Which instances to retire, by place: those that have been idle (`Some`) for `idle_after`, the last first, as

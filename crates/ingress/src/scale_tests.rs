@@ -24,6 +24,8 @@ struct Sim {
     begun: Vec<Duration>,
     starting: VecDeque<Duration>,
     requests: u32,
+    /// How many CPUs so many instances use for so many requests.
+    cpu: fn(u32, u32) -> f64,
     busy_at: Duration,
     desired: u32,
     /// Everything worth asserting.
@@ -56,6 +58,7 @@ impl Sim {
             begun: Vec::new(),
             starting: VecDeque::new(),
             requests: 0,
+            cpu: |_, _| 0.0,
             busy_at: Duration::ZERO,
             desired: 0,
             starts: 0,
@@ -86,6 +89,8 @@ impl Sim {
         // Demand is met at once, averages are looked at every second: as the revision does it.
         let mut wanted = at_once(requests, self.concurrency).min(self.max);
         if self.now.subsec_millis() == 0 {
+            let used = (self.cpu)(self.ready.len() as u32, requests);
+            self.scaler.cpu.set(self.now, (used * 1000.0) as u64);
             self.desired = self.decide();
             self.retire(self.desired);
             wanted = wanted.max(self.desired);
@@ -306,21 +311,25 @@ fn a_sudden_growth_panics_and_panic_takes_nothing_back() {
 
 #[test]
 fn busy_cpus_ask_for_instances_as_requests_do() {
-    let mut scaler = Scaler::new(Tuning::default());
-    scaler.cpu.set(Duration::ZERO, 3000);
-    scaler.requests.set(Duration::ZERO, 1);
-    let facts = Facts {
-        requests: 1,
-        concurrency: 80,
-        cpus: 1.0,
-        min: 0,
-        max: 100,
-        have: 1,
-        idle: None,
-        idle_after: Duration::from_secs(30),
-        cpu: Cpu::DuringRequests,
-    };
-    assert_eq!(scaler.decide(Duration::from_secs(60), &facts), 5, "3 CPUs at 60 %");
+    let mut sim = Sim::new(80);
+    // Eight requests, each of which uses half a CPU where there is one: four CPUs, as soon as there are four.
+    sim.cpu = |instances, requests| (f64::from(requests) / 2.0).min(f64::from(instances));
+    sim.run(48, |_| 8);
+    assert_eq!(sim.have(), 1, "80 % of the one, over a minute");
+    sim.run(2, |_| 8);
+    assert_eq!(sim.have(), 2);
+    sim.run(300, |_| 8);
+    assert_eq!((sim.have(), sim.turns), (7, 0), "4 CPUs at 60 %");
+    sim.run(32, |_| 0);
+    assert_eq!((sim.have(), sim.turns), (0, 1), "without requests there is none");
+}
+
+#[test]
+fn a_few_seconds_of_all_cpus_start_nothing() {
+    let mut sim = Sim::new(80);
+    sim.cpu = |instances, _| f64::from(instances);
+    sim.run(40, |t| u32::from(t <= 20.0));
+    assert_eq!((sim.have(), sim.starts), (1, 1));
 }
 
 #[test]

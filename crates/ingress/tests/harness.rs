@@ -10,7 +10,7 @@ use std::{
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -77,6 +77,8 @@ pub(crate) struct Fleet {
     pub(crate) stopped: AtomicUsize,
     pub(crate) connections: Arc<AtomicUsize>,
     pub(crate) events: Arc<Mutex<Vec<String>>>,
+    /// How many CPUs each instance says it uses, in thousandths; 0 when it does not say.
+    pub(crate) cpu: Arc<AtomicUsize>,
     /// The listeners of all instances, to be killed.
     pub(crate) listeners: Mutex<Vec<AbortHandle>>,
 }
@@ -86,6 +88,8 @@ struct Member {
     address: SocketAddr,
     task: JoinHandle<()>,
     events: Arc<Mutex<Vec<String>>>,
+    cpu: Arc<AtomicUsize>,
+    begun: Instant,
 }
 
 /// Lets `Instances` be implemented for what a test shares.
@@ -107,7 +111,9 @@ impl Instances for Starter {
             let task =
                 tokio::spawn(accept(listener, fleet.program.clone(), id.clone(), fleet.connections.clone()));
             fleet.listeners.lock().unwrap().push(task.abort_handle());
-            Ok(Arc::new(Member { id, address, task, events: fleet.events.clone() }) as Arc<dyn Instance>)
+            let (events, cpu) = (fleet.events.clone(), fleet.cpu.clone());
+            Ok(Arc::new(Member { id, address, task, events, cpu, begun: Instant::now() })
+                as Arc<dyn Instance>)
         })
     }
 
@@ -140,6 +146,11 @@ impl Instance for Member {
 
     fn thaw(&self) {
         self.events.lock().unwrap().push("thaw".into());
+    }
+
+    fn cpu_time(&self) -> Option<Duration> {
+        let thousandths = self.cpu.load(SeqCst);
+        (thousandths > 0).then(|| self.begun.elapsed().mul_f64(thousandths as f64 / 1000.0))
     }
 
     fn freeze(&self) {
@@ -271,6 +282,7 @@ impl World {
             stopped: AtomicUsize::new(0),
             connections: Arc::default(),
             events: Arc::default(),
+            cpu: Arc::default(),
             listeners: Mutex::default(),
         });
         let log = Arc::<Log>::default();

@@ -219,6 +219,24 @@ fn a_raised_concurrency_lets_in_those_that_wait() {
 }
 
 #[test]
+fn busy_cpus_start_instances_without_a_request_where_cpu_is_always_given() {
+    test(async {
+        let mut config = quick();
+        (config.tuning.stable, config.tuning.panic) = (Duration::from_millis(600), Duration::from_millis(60));
+        let idle_after = Duration::from_millis(200);
+        let spec = RevisionSpec { min: 1, max: 4, cpu: ingress::Cpu::Always, idle_after, ..revision() };
+        let world = World::with(who(), config, spec, service()).await;
+        world.fleet.cpu.store(10, SeqCst);
+        until(|| (world.counters().instances == 1).then_some(())).await;
+        world.fleet.cpu.store(1000, SeqCst);
+        until(|| (world.counters().instances == 4).then_some(())).await;
+        world.fleet.cpu.store(10, SeqCst);
+        until(|| (world.counters().instances == 1).then_some(())).await;
+        assert_eq!(world.counters().requests, [0; 6]);
+    });
+}
+
+#[test]
 fn a_thousand_idle_services_are_small_and_still() {
     test(async {
         let world = World::new(who()).await;
