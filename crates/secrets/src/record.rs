@@ -136,6 +136,21 @@ pub(crate) struct Rotation {
     pub(crate) period: Option<u64>,
 }
 
+impl Rotation {
+    /// Whether a time that repeats has come.
+    pub(crate) fn is_due(&self, now: Micros) -> bool {
+        self.period.is_some_and(|period| period > 0) && self.next.is_some_and(|next| next <= now.0)
+    }
+
+    /// Moves a time that has come to the first of its repetitions that is to come.
+    pub(crate) fn advance(&mut self, now: Micros) {
+        if let (true, Some(next), Some(period)) = (self.is_due(now), self.next, self.period) {
+            let passed = (now.0 - next) / period + 1;
+            self.next = Some(next.saturating_add(passed.saturating_mul(period)));
+        }
+    }
+}
+
 /// A version.
 #[derive(Clone, PartialEq, prost::Message)]
 #[prost(skip_debug)]

@@ -35,6 +35,33 @@ async fn an_expired_secret_is_gone_at_once_and_swept_out_later() {
 }
 
 #[tokio::test]
+async fn a_rotation_time_that_has_come_moves_by_its_period() {
+    let world = World::new().await;
+    let next = |day: i64| Some(Timestamp { seconds: START as i64 + day * DAY, nanos: 0 });
+    let rotating = |rotation_period| proto::Secret {
+        rotation: Some(proto::Rotation {
+            next_rotation_time: next(1),
+            rotation_period,
+            managed_rotation_status: None,
+        }),
+        topics: vec![proto::Topic { name: "projects/fog-bank/topics/tides".into() }],
+        ..automatic()
+    };
+    world.create_with("weekly", rotating(Some(Duration { seconds: 7 * DAY, nanos: 0 }))).await.unwrap();
+    world.create_with("once", rotating(None)).await.unwrap();
+    let next_of = async |id| world.get(id).await.unwrap().rotation.unwrap().next_rotation_time;
+    world.advance(DAY as u64 - 1);
+    world.secrets.sweep().await.unwrap();
+    assert_eq!(next_of("weekly").await, next(1), "not yet");
+    world.advance(1);
+    world.secrets.sweep().await.unwrap();
+    assert_eq!((next_of("weekly").await, next_of("once").await), (next(8), next(1)));
+    world.advance(30 * DAY as u64);
+    world.secrets.sweep().await.unwrap();
+    assert_eq!(next_of("weekly").await, next(36), "what was missed is not made up for");
+}
+
+#[tokio::test]
 async fn the_name_of_an_expired_secret_is_free() {
     let world = World::new().await;
     world.create_with("s", living(60)).await.unwrap();

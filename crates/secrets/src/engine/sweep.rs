@@ -8,10 +8,11 @@ use std::{
     time::Duration,
 };
 
-use kernel::Result;
+use kernel::{Code, Result};
 use tokio::time::Instant;
 
 use super::Secrets;
+use crate::record::SecretRecord;
 
 /// How long it may take until what is due is erased.
 const EVERY: Duration = Duration::from_secs(30);
@@ -20,7 +21,7 @@ const FIRST: Duration = Duration::from_secs(5);
 
 impl Secrets {
     /// Erases expired secrets, versions whose destruction was put off until now, and the versions of deleted
-    /// secrets.
+    /// secrets; moves rotation times that have come by their period.
     ///
     /// # Errors
     /// Those of the store. What was not erased is still due.
@@ -38,6 +39,25 @@ impl Secrets {
         for (id, gone) in self.gone.mirror().list() {
             if let Ok(uid) = u64::from_str_radix(&id, 16) {
                 self.erase_gone(uid, gone.versions).await?;
+            }
+        }
+        self.advance_rotations().await
+    }
+
+    async fn advance_rotations(&self) -> Result<()> {
+        let now = self.now();
+        let is_due =
+            |secret: &SecretRecord| secret.settings.rotation.is_some_and(|rotation| rotation.is_due(now));
+        for (name, _) in self.secrets.mirror().scan("", "", usize::MAX, |_, secret| is_due(secret)) {
+            let advance = |secret: &mut SecretRecord| {
+                if let Some(rotation) = &mut secret.settings.rotation {
+                    rotation.advance(now);
+                }
+                Ok(())
+            };
+            match self.secrets.update(&name, "", advance).await {
+                Err(error) if error.code() == Code::NotFound => {}
+                moved => drop(moved?),
             }
         }
         Ok(())
