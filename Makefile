@@ -2,7 +2,7 @@
 CARGO ?= cargo
 BIN   := target/release/haar
 
-.PHONY: build setup demo test bench lint
+.PHONY: build setup demo test methods bench lint
 
 build:
 	$(CARGO) build --release --bin haar
@@ -16,6 +16,12 @@ demo: build
 test: build
 	@scripts/test-clients
 	$(CARGO) test --release --workspace
+
+# The table of methods in docs/compatibility.md: who calls what is noted while the tests run.
+methods: build
+	rm -rf target/methods
+	$(CARGO) test --release -p tests -- --skip methods::
+	HAAR_WRITE_METHODS=1 $(CARGO) test --release -p tests methods::
 
 bench:
 	@bench/run
