@@ -19,6 +19,8 @@ use crate::{
     report::{Doing, Result},
 };
 
+/// Where the volumes of instances are in it.
+pub const VOLUMES: &str = "volumes";
 /// What is left of 107 bytes for the run directory: sockets are at most `/sql/` and 16 digits below it.
 const LONGEST: usize = 70;
 
@@ -37,8 +39,9 @@ pub fn make(data: &DataDir) -> Result<PathBuf> {
 
 /// Removes what a haar that was killed has left of it. Nobody may be running.
 pub fn remove(data: &DataDir) {
-    for base in places() {
-        let _ = fs::remove_dir_all(base.join(data.id()));
+    for own in places().into_iter().map(|base| base.join(data.id())) {
+        let _ = run::forget_volumes(&own.join(VOLUMES));
+        let _ = fs::remove_dir_all(own);
     }
 }
 

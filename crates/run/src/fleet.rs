@@ -15,25 +15,20 @@ use kernel::{
 
 use crate::{
     Run,
-    liveness::{self, Cpu},
+    cpu::{self, BOOST, Cpu, REST_AFTER},
+    liveness,
     plan::{self, Part},
-    probe::{self, GaveUp},
     reconcile::Failure,
-    record::{Container, Kind, Probe, Revision, Service},
+    record::{Kind, Revision, Service},
     runtime::{Beside, Exit, Plan, Running, Runtime},
-    together::Together,
+    started::{Started, Unready, as_one, is_steady},
     usage::{Ledger, Meter},
-    words,
 };
 
 /// How long an instance may take to stop (<https://cloud.google.com/run/docs/container-contract>).
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
 /// How long the ingress may take to note an instance that was started for it.
 const HANDED_OVER: Duration = Duration::from_secs(1);
-/// How long an instance without a port must have run to count as started.
-const STEADY: Duration = Duration::from_secs(1);
-/// How many lines of output an error quotes.
-const QUOTED_LINES: usize = 10;
 
 /// All instances of all revisions.
 pub struct Fleet {
@@ -122,7 +117,8 @@ impl Fleet {
         if revision.value.kind() == Kind::WorkerPool {
             is_steady(run, &revision.value, &live.source, &live.running).await?;
         }
-        self.keep_spare(id, live, run.idle());
+        let allocation = cpu::allocation(&revision.value.template.clone().unwrap_or_default());
+        self.keep_spare(id, live, allocation, run.idle());
         Ok(())
     }
 
@@ -138,14 +134,26 @@ impl Fleet {
         }
     }
 
-    fn keep_spare(self: &Arc<Self>, id: &RevisionId, live: Arc<Live>, kept: Duration) {
+    fn keep_spare(
+        self: &Arc<Self>,
+        id: &RevisionId,
+        live: Arc<Live>,
+        allocation: ingress::Cpu,
+        kept: Duration,
+    ) {
         let instance = live.source.instance.clone();
         let replaced = lock(&self.spares).insert(id.clone(), live);
         end_unused(replaced);
         let (fleet, id) = (self.clone(), id.clone());
         tokio::spawn(async move {
+            let is_it = |spare: &Live| spare.source.instance == instance;
+            if allocation == ingress::Cpu::DuringRequests && REST_AFTER < kept {
+                tokio::time::sleep(REST_AFTER).await;
+                // Under the lock: who takes it thaws it afterwards.
+                lock(&fleet.spares).get(&id).filter(|spare| is_it(spare)).inspect(|spare| spare.cpu.freeze());
+            }
             tokio::time::sleep(kept).await;
-            fleet.retire_spare(&id, |spare| spare.source.instance == instance);
+            fleet.retire_spare(&id, is_it);
         });
     }
 
@@ -164,6 +172,7 @@ impl Fleet {
     /// The instance that waits for a revision's first request, if it still runs.
     fn take_spare(&self, id: &RevisionId) -> Option<Arc<Live>> {
         let spare = lock(&self.spares).remove(id)?;
+        spare.cpu.thaw();
         lock(&self.members).known.contains_key(&spare.source.instance).then_some(spare)
     }
 
@@ -208,7 +217,8 @@ impl Fleet {
         }
         let running = unready.into_ready();
         meter.ready();
-        let cpu = Arc::new(Cpu::new(running.clone()));
+        cpu::end_boost(started.iter().filter_map(Started::boosted).collect(), BOOST);
+        let cpu = Arc::new(Cpu::new(running.clone(), meter.clone()));
         for one in started {
             if let Some(probe) = one.container.liveness_probe {
                 let logs = run.ports.logs.clone();
@@ -303,74 +313,6 @@ impl Members {
     }
 }
 
-/// A container whose program has been started.
-struct Started {
-    container: Container,
-    takes_requests: bool,
-    source: LogSource,
-    port: u16,
-    memory: u64,
-    running: Arc<dyn Running>,
-    ready: bool,
-}
-
-impl Started {
-    /// Waits until it is ready. One without port and probe is at once.
-    async fn wait(&mut self, run: &Run) -> Result<(), Failure> {
-        let probe = self.container.startup_probe.as_ref();
-        if self.ready || (!self.takes_requests && probe.is_none()) {
-            return Ok(());
-        }
-        let Err(end) = ready(&self.running, self.port, probe).await else {
-            self.ready = true;
-            return Ok(());
-        };
-        let (source, port) = (&self.source, self.port);
-        let (message, said) = match self.takes_requests {
-            true => {
-                (words::not_listening(port), words::probe_failed(&format!("{}-1", source.owner.name()), port))
-            }
-            false => (words::not_started(&self.container.name), words::startup_failed(&self.container.name)),
-        };
-        let message = explain(run, source, message, self.memory, &end);
-        run.ports.logs.line(source, LogStream::System, &said);
-        Err(Failure::new("HealthCheckContainerError", message))
-    }
-}
-
-/// One container is its instance; several end together.
-fn as_one(main: &Started, all: &[Started]) -> Arc<dyn Running> {
-    match all {
-        [only] => only.running.clone(),
-        _ => Together::of(main.running.clone(), all.iter().map(|one| one.running.clone()).collect()),
-    }
-}
-
-/// An instance that is not ready yet: it ends with whoever waits for it.
-struct Unready {
-    running: Arc<dyn Running>,
-    waited_for: bool,
-}
-
-impl Unready {
-    fn new(running: Arc<dyn Running>) -> Self {
-        Unready { running, waited_for: true }
-    }
-
-    fn into_ready(mut self) -> Arc<dyn Running> {
-        self.waited_for = false;
-        self.running.clone()
-    }
-}
-
-impl Drop for Unready {
-    fn drop(&mut self) {
-        if let (true, Ok(runtime)) = (self.waited_for, tokio::runtime::Handle::try_current()) {
-            drop(runtime.spawn(self.running.stop(Duration::ZERO)));
-        }
-    }
-}
-
 fn end_unused(live: Option<Arc<Live>>) {
     if let Some(live) = live {
         tokio::spawn(retire(live.running.clone()));
@@ -436,52 +378,6 @@ impl Instance for Live {
     fn cpu_time(&self) -> Option<Duration> {
         self.running.cpu_time()
     }
-}
-
-/// How a start ended that did not succeed.
-enum End {
-    Exited(Exit),
-    GaveUp(String),
-}
-
-/// Waits for readiness or the end, whichever is first.
-async fn ready(running: &Arc<dyn Running>, port: u16, startup: Option<&Probe>) -> Result<(), End> {
-    tokio::select! {
-        exit = running.ended() => Err(End::Exited(exit)),
-        started = probe::started(running, port, startup) => started.map_err(|GaveUp(why)| End::GaveUp(why)),
-    }
-}
-
-/// Makes sure that an instance without a port goes on working once it was started: nothing else shows that it does.
-async fn is_steady(
-    run: &Run,
-    revision: &Revision,
-    source: &LogSource,
-    running: &Arc<dyn Running>,
-) -> Result<(), Failure> {
-    let Ok(exit) = tokio::time::timeout(STEADY, running.ended()).await else { return Ok(()) };
-    let containers = revision.template.as_ref().map(|template| &template.containers[..]).unwrap_or_default();
-    let memory = containers.first().map_or(0, |container| crate::rules::memory(&container.memory));
-    let message = explain(run, source, words::not_steady(&source.container), memory, &End::Exited(exit));
-    Err(Failure::new("HealthCheckContainerError", message))
-}
-
-/// Cloud Run's sentence, what happened, and the last lines of output.
-fn explain(run: &Run, source: &LogSource, failed: String, memory: u64, end: &End) -> String {
-    let happened = match end {
-        End::Exited(exit) => {
-            remark(*exit, memory).unwrap_or_else(|| "The container ended with exit code 0.".into())
-        }
-        End::GaveUp(why) => format!("The startup probe failed: {why}."),
-    };
-    let mut quoted = run.ports.logs.tail(source, QUOTED_LINES);
-    quoted.retain(|line| *line != happened);
-    let mut text = format!("{failed} {happened}");
-    if !quoted.is_empty() {
-        text.push_str("\n\nThe last lines of its log:\n");
-        text.push_str(&quoted.join("\n"));
-    }
-    text
 }
 
 /// What the platform's log says of an end; nothing of a good one.

@@ -13,6 +13,7 @@
 
 mod api;
 mod change;
+mod cpu;
 mod engine;
 mod fleet;
 pub mod jobs;
@@ -26,6 +27,7 @@ mod revisions;
 mod route;
 mod rules;
 pub mod runtime;
+mod started;
 mod together;
 mod usage;
 mod volumes;
@@ -36,3 +38,4 @@ pub use api::methods;
 pub use engine::{Ports, Run, ServiceStatus};
 pub use fleet::Fleet;
 pub use usage::{Billing, Usage};
+pub use volumes::forget as forget_volumes;

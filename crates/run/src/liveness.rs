@@ -1,81 +1,19 @@
 //! Liveness probes: an instance that is no longer well is ended, and the ingress starts another where it is needed
 //! (<https://cloud.google.com/run/docs/configuring/healthchecks>).
 //!
-//! An instance without requests may be frozen. It has its CPU while it is probed, so who freezes it does so through
-//! [`Cpu`], which knows about both.
+//! An instance without requests may be frozen; it has its CPU while it is probed ([`Cpu`]).
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use kernel::ports::{LogSource, LogStream, Logs};
 use tokio::time::sleep;
 
 use crate::{
+    cpu::Cpu,
     probe,
     record::{Probe, ProbeKind},
-    runtime::Running,
     words,
 };
-
-/// Whether an instance has its CPU.
-pub(crate) struct Cpu {
-    running: Arc<dyn Running>,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    /// Whether the ingress wants it frozen.
-    frozen: bool,
-    probed: bool,
-}
-
-/// Gives an instance its CPU while it is probed.
-struct Awake<'a>(&'a Cpu);
-
-impl Cpu {
-    pub(crate) fn new(running: Arc<dyn Running>) -> Self {
-        Cpu { running, state: Mutex::default() }
-    }
-
-    pub(crate) fn freeze(&self) {
-        let mut state = self.lock();
-        state.frozen = true;
-        if !state.probed {
-            self.running.freeze();
-        }
-    }
-
-    pub(crate) fn thaw(&self) {
-        self.lock().frozen = false;
-        self.running.thaw();
-    }
-
-    fn wake(&self) -> Awake<'_> {
-        let mut state = self.lock();
-        state.probed = true;
-        if state.frozen {
-            self.running.thaw();
-        }
-        Awake(self)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Awake<'_> {
-    fn drop(&mut self) {
-        let mut state = self.0.lock();
-        state.probed = false;
-        if state.frozen {
-            self.0.running.freeze();
-        }
-    }
-}
 
 /// Probes an instance until it ends, and ends it when too many probes in a row have failed.
 pub(crate) async fn watch(cpu: Arc<Cpu>, port: u16, probe: Probe, source: LogSource, logs: Arc<dyn Logs>) {

@@ -19,6 +19,7 @@ mod outward;
 mod placeholders;
 mod platform;
 mod resolver;
+mod running;
 mod sockets;
 pub mod way;
 
@@ -26,35 +27,26 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
-    time::Duration,
+    sync::Arc,
 };
 
-use ingress::Stream;
 use kernel::{
     BoxFuture,
     ports::{LogSource, LogStream, Logs},
 };
 use sandbox::{
-    Config, Ending, Host, Instance, Isolation, Level, Sandbox, Spec,
+    Config, Host, Instance, Isolation, Level, Sandbox, Spec,
     spec::{Access, Limits},
 };
-use tokio::{
-    net::TcpListener,
-    runtime::Handle,
-    sync::{oneshot, watch},
-    task::AbortHandle,
-};
+use tokio::net::TcpListener;
 
 use crate::{
-    runtime::{Exit, Held, Mount, MountKind, Plan, Running, Runtime, Secretive},
+    runtime::{Held, Mount, MountKind, Plan, Running, Runtime, Secretive},
     words,
 };
 use outward::Outside;
 use platform::Platform;
+use running::{Attendants, Door, LocalRunning, Network};
 use sockets::{Placing, Sockets};
 use way::Outbound;
 
@@ -64,8 +56,6 @@ const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 const GOOGLE: Ipv4Addr = Ipv4Addr::new(199, 36, 153, 8);
 /// Processes and threads of an instance: far above what servers use, far below what harms a machine.
 const PIDS: u32 = 8192;
-/// How long output may keep us after everything that could write it has ended.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How to run instances on this machine.
 #[derive(Clone, Debug)]
@@ -134,15 +124,6 @@ pub struct LocalRuntime {
     public_port: u16,
     placing: Placing,
     outbound: Outbound,
-}
-
-/// Where an instance listens, seen from inside and from outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Door {
-    /// What its service says.
-    port: u16,
-    /// What connections are made to.
-    addr: SocketAddr,
 }
 
 impl LocalRuntime {
@@ -234,8 +215,7 @@ impl LocalRuntime {
         let started = self.sandbox.start_beside(&beside.instance, spec).await;
         let mut instance = started.map_err(|error| unstartable(&error))?;
         let output = self.follow(workload, &mut instance);
-        let names = tokio::spawn(async {}).abort_handle();
-        let attendants = Attendants { output, names, guard: Box::new(()), held };
+        let attendants = Attendants { output, network: None, held };
         Ok(Arc::new(LocalRunning::new(instance, door, attendants)))
     }
 
@@ -270,7 +250,11 @@ impl LocalRuntime {
             env: self.environment(env),
             cwd: absolute(plan.cwd),
             user: plan.user,
-            limits: Limits { memory_bytes: Some(plan.memory), cpu_millis: Some(plan.cpu), pids: Some(PIDS) },
+            limits: Limits {
+                memory_bytes: Some(plan.memory),
+                cpu_millis: Some(plan.boost),
+                pids: Some(PIDS),
+            },
             listen: self.placing.listens(self.public_port, plan.port),
             mounts: plan.mounts.into_iter().map(mount).collect(),
             // Nothing is written to the scratch directory while what instances write is kept in memory.
@@ -328,9 +312,9 @@ impl LocalRuntime {
         let outside = self.outside();
         let names = dns::serve(sockets.dns_udp, sockets.dns_tcp, outside.clone());
         let outward = self.lead_out(workload, instance.take_outward(), outside);
-        let names = tokio::spawn(async move { tokio::join!(names, outward) }).abort_handle();
+        let outward = tokio::spawn(async move { tokio::join!(names, outward) }).abort_handle();
         let guard = self.inside.open(workload, sockets.for_inside);
-        Attendants { output, names, guard, held }
+        Attendants { output, network: Some(Network { outward, guard }), held }
     }
 }
 
@@ -338,114 +322,6 @@ impl LocalRuntime {
 impl Runtime for Arc<LocalRuntime> {
     fn start(&self, plan: Plan) -> BoxFuture<'static, Result<Arc<dyn Running>, String>> {
         Box::pin(self.clone().run(plan))
-    }
-}
-
-/// What serves an instance while it runs.
-struct Attendants {
-    output: tokio::task::JoinHandle<()>,
-    names: AbortHandle,
-    guard: Box<dyn Send + Sync>,
-    held: Held,
-}
-
-/// An instance, reached from outside. Dropping it ends it.
-struct LocalRunning {
-    instance: Arc<Instance>,
-    door: Door,
-    exit: watch::Receiver<Option<Exit>>,
-    /// Whether it shall be frozen.
-    frozen: Arc<AtomicBool>,
-    /// Dropped with this.
-    _held: oneshot::Sender<()>,
-}
-
-impl LocalRunning {
-    fn new(instance: Instance, door: Door, attendants: Attendants) -> Self {
-        let instance = Arc::new(instance);
-        let (tell, exit) = watch::channel(None);
-        let (_held, dropped) = oneshot::channel();
-        tokio::spawn(see_off(instance.clone(), attendants, dropped, tell));
-        LocalRunning { instance, door, exit, frozen: Arc::default(), _held }
-    }
-}
-
-/// Waits for an instance's end and puts away what served it. Its end is told when its last words are in the log.
-async fn see_off(
-    instance: Arc<Instance>,
-    attendants: Attendants,
-    dropped: oneshot::Receiver<()>,
-    tell: watch::Sender<Option<Exit>>,
-) {
-    let exit = tokio::select! {
-        exit = instance.wait() => exit,
-        _ = dropped => instance.stop(Duration::ZERO).await,
-    };
-    let mut output = attendants.output;
-    if tokio::time::timeout(LAST_WORDS, &mut output).await.is_err() {
-        output.abort();
-    }
-    attendants.names.abort();
-    drop(attendants.guard);
-    drop(attendants.held);
-    tell.send_replace(Some(translate(exit)));
-}
-
-fn translate(exit: sandbox::Exit) -> Exit {
-    match exit {
-        sandbox::Exit { oom: true, .. } => Exit::OutOfMemory,
-        sandbox::Exit { how: Ending::Code(code), .. } => Exit::Code(code),
-        sandbox::Exit { how: Ending::Signal(signal), .. } => Exit::Signal(signal),
-    }
-}
-
-impl Running for LocalRunning {
-    fn connect(&self, port: u16) -> BoxFuture<'_, io::Result<Stream>> {
-        // What listens on the loopback addresses alone is not reached on Cloud Run either. Our own listeners share
-        // this address, so other ports than the container's are those of the loopback.
-        let addr = if port == self.door.port { self.door.addr } else { (Ipv4Addr::LOCALHOST, port).into() };
-        Box::pin(async move { Ok(self.instance.connect_to(addr).await?.into()) })
-    }
-
-    fn ended(&self) -> BoxFuture<'static, Exit> {
-        let mut exit = self.exit.clone();
-        Box::pin(async move {
-            let ended = exit.wait_for(Option::is_some).await.ok().and_then(|exit| *exit);
-            ended.unwrap_or(Exit::Signal(9))
-        })
-    }
-
-    fn freeze(&self) {
-        self.frozen.store(true, SeqCst);
-        let Ok(runtime) = Handle::try_current() else { return };
-        let (instance, frozen) = (self.instance.clone(), self.frozen.clone());
-        // Without control groups it just keeps its CPU, so an error is of no interest. Freezing takes its time, and
-        // may end after a thaw that came later: then that is done again.
-        runtime.spawn(async move {
-            if frozen.load(SeqCst) {
-                let _ = instance.freeze().await;
-            }
-            if !frozen.load(SeqCst) {
-                let _ = instance.thaw();
-            }
-        });
-    }
-
-    fn thaw(&self) {
-        self.frozen.store(false, SeqCst);
-        let _ = self.instance.thaw();
-    }
-
-    fn stop(&self, grace: Duration) -> BoxFuture<'static, ()> {
-        let (instance, ended) = (self.instance.clone(), self.ended());
-        Box::pin(async move {
-            instance.stop(grace).await;
-            ended.await;
-        })
-    }
-
-    fn cpu_time(&self) -> Option<Duration> {
-        self.instance.usage().ok().map(|usage| Duration::from_micros(usage.cpu_micros))
     }
 }
 

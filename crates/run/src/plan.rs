@@ -193,9 +193,20 @@ async fn with_volumes(run: &Run, order: Order<'_>, volumes: Arc<Volumes>) -> Res
         remarks: image.remarks,
         memory: rules::memory(&container.memory),
         cpu: rules::cpu(&container.cpu),
+        boost: boost(container),
         port: order.port,
         source: order.source,
     })
+}
+
+/// What CPU a container has while it starts and for a while after, in thousandths of a vCPU: twice what it has else, at
+/// least two and at most eight (<https://cloud.google.com/run/docs/configuring/services/cpu#startup-boost>).
+pub(crate) fn boost(container: &Container) -> u32 {
+    let cpu = rules::cpu(&container.cpu);
+    match container.startup_cpu_boost {
+        true => (cpu * 2).clamp(2000, 8000).max(cpu),
+        false => cpu,
+    }
 }
 
 fn from_image(mount: HostMount) -> Mount {

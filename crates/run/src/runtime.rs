@@ -36,6 +36,8 @@ pub struct Plan {
     pub memory: u64,
     /// In thousandths of a vCPU.
     pub cpu: u32,
+    /// What it has of it while it starts: the same, or more.
+    pub boost: u32,
     /// Where it listens; 0: nowhere.
     pub port: u16,
 }
@@ -123,8 +125,11 @@ pub trait Running: std::any::Any + Send + Sync {
     fn freeze(&self);
     /// Gives it back; quick.
     fn thaw(&self);
+    /// Changes how much CPU a container may use at a time, in thousandths of a vCPU; quick. Nothing happens where there
+    /// are no limits.
+    fn limit_cpu(&self, _millis: u32) {}
     /// Asks it to stop, and ends it when it has not after `grace`.
     fn stop(&self, grace: Duration) -> BoxFuture<'static, ()>;
-    /// CPU time used so far, where it can be known.
+    /// CPU time used so far, where it can be known; quick.
     fn cpu_time(&self) -> Option<Duration>;
 }

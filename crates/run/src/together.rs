@@ -7,10 +7,10 @@ use ingress::Stream;
 use kernel::BoxFuture;
 use tokio::sync::watch;
 
-use crate::runtime::{Exit, Running};
-
-/// How long the others may take to stop when one has ended.
-const GRACE: Duration = Duration::from_secs(10);
+use crate::{
+    fleet::GRACE,
+    runtime::{Exit, Running},
+};
 
 /// The containers of an instance, of which the first to end ends all.
 pub(crate) struct Together {

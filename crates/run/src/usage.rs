@@ -3,7 +3,9 @@
 //! Cloud Run bills in one of two ways (<https://cloud.google.com/run/pricing>). *By requests*: the time an instance
 //! starts, and the time it has at least one request. *By instances*: all the time from its start to its end, at least a
 //! minute. Either is rounded up to 100 ms; requests that follow each other within what was rounded up are not billed
-//! twice. Time is multiplied by the CPU and the memory that all containers of an instance may have.
+//! twice. Time is multiplied by the CPU and the memory that all containers of an instance may have; where more CPU is
+//! given for the start, it is billed for as long as it is given. A probe of an instance that has no request is billed
+//! as a request is, and is none.
 //!
 //! Declined: prices, free tiers, the lower rate of idle instances that are kept (they are not counted at all when
 //! billing is by requests), and the time an instance takes to end, which is up to its program.
@@ -22,6 +24,8 @@ use prost::Message;
 
 use crate::{
     Run,
+    cpu::{self, BOOST},
+    plan,
     record::{Revision, Template},
     rules,
 };
@@ -80,6 +84,9 @@ pub(crate) struct Kept {
     /// Billable milliseconds.
     #[prost(uint64, tag = "6")]
     billed: u64,
+    /// Thousandths of a CPU times milliseconds, on top of that.
+    #[prost(uint64, tag = "7")]
+    boosted: u64,
 }
 
 impl Record for Kept {
@@ -90,11 +97,15 @@ impl Record for Kept {
 pub(crate) struct Tally {
     billing: Billing,
     cpu: u32,
+    /// Thousandths of a CPU that an instance has for its start, on top of that.
+    boost: u32,
     memory: u64,
     requests: AtomicU64,
     instances: AtomicU64,
     /// Milliseconds.
     billed: AtomicU64,
+    /// Thousandths of a CPU times milliseconds.
+    boosted: AtomicU64,
 }
 
 /// The tallies of all revisions that had instances since haar was started.
@@ -107,19 +118,26 @@ pub(crate) struct Meter {
     begun: Instant,
     /// Milliseconds since it began that are billed already, by requests.
     billed_until: AtomicU64,
+    /// Milliseconds since it began after which it has no more CPU than it is to have.
+    boosted_until: AtomicU64,
 }
 
 impl Tally {
     fn of(template: &Template, kept: Option<&Kept>) -> Tally {
-        let always = template.containers.iter().any(|container| !container.cpu_idle);
         let kept = kept.cloned().unwrap_or_default();
+        let cpu: u32 = template.containers.iter().map(|container| rules::cpu(&container.cpu)).sum();
         Tally {
-            billing: if always { Billing::Instances } else { Billing::Requests },
-            cpu: template.containers.iter().map(|container| rules::cpu(&container.cpu)).sum(),
+            billing: match cpu::allocation(template) {
+                ingress::Cpu::DuringRequests => Billing::Requests,
+                ingress::Cpu::Always => Billing::Instances,
+            },
+            cpu,
+            boost: template.containers.iter().map(plan::boost).sum::<u32>() - cpu,
             memory: template.containers.iter().map(|container| rules::memory(&container.memory)).sum(),
             requests: kept.requests.into(),
             instances: kept.instances.into(),
             billed: kept.billed.into(),
+            boosted: kept.boosted.into(),
         }
     }
 
@@ -131,6 +149,7 @@ impl Tally {
             requests: self.requests.load(Relaxed),
             instances: self.instances.load(Relaxed),
             billed: self.billed.load(Relaxed),
+            boosted: self.boosted.load(Relaxed),
         }
     }
 }
@@ -144,7 +163,7 @@ impl Kept {
             requests: self.requests,
             instances: self.instances,
             instance_seconds: seconds,
-            vcpu_seconds: seconds * f64::from(self.cpu) / 1e3,
+            vcpu_seconds: seconds * f64::from(self.cpu) / 1e3 + self.boosted as f64 / 1e6,
             gib_seconds: seconds * self.memory as f64 / f64::from(1 << 30),
         }
     }
@@ -154,12 +173,20 @@ impl Meter {
     /// An instance that begins to start now.
     fn new(tally: Arc<Tally>) -> Meter {
         tally.instances.fetch_add(1, Relaxed);
-        Meter { tally, begun: Instant::now(), billed_until: AtomicU64::new(0) }
+        let boosted_until = AtomicU64::new(u64::MAX);
+        Meter { tally, begun: Instant::now(), billed_until: AtomicU64::new(0), boosted_until }
+    }
+
+    /// One whose tally nobody reads.
+    #[cfg(test)]
+    pub(crate) fn of(template: &Template) -> Meter {
+        Meter::new(Arc::new(Tally::of(template, None)))
     }
 
     /// It can take requests: its start is billed.
     pub(crate) fn ready(&self) {
         let now = self.begun.elapsed();
+        self.boosted_until.store(up((now + BOOST).as_micros(), 1000), Relaxed);
         self.bill(now, now);
     }
 
@@ -180,7 +207,14 @@ impl Meter {
             let billed = up((end - start).into(), GRAIN) * GRAIN;
             self.billed_until.store(start + billed, Relaxed);
             self.tally.billed.fetch_add(billed, Relaxed);
+            self.tally.boosted.fetch_add(self.boost(start, start + billed), Relaxed);
         }
+    }
+
+    /// What it had for its start of a span of its life, in thousandths of a CPU times milliseconds.
+    fn boost(&self, start: u64, end: u64) -> u64 {
+        let until = end.min(self.boosted_until.load(Relaxed));
+        until.saturating_sub(start) * u64::from(self.tally.boost)
     }
 
     /// What the instance has cost so far if it is billed by its life, in milliseconds.
@@ -193,7 +227,9 @@ impl Meter {
 
     /// It has ended.
     pub(crate) fn ended(&self) {
-        self.tally.billed.fetch_add(self.life(), Relaxed);
+        let life = self.life();
+        self.tally.billed.fetch_add(life, Relaxed);
+        self.tally.boosted.fetch_add(self.boost(0, life), Relaxed);
     }
 }
 
@@ -218,10 +254,12 @@ impl Ledger {
     fn now(&self, running: &[Arc<Meter>]) -> HashMap<String, Kept> {
         let mut now: HashMap<_, _> = HashMap::new();
         for (name, tally) in self.lock().iter() {
-            let its = running.iter().filter(|meter| Arc::ptr_eq(&meter.tally, tally));
-            let lives: u64 = its.map(|meter| meter.life()).sum();
             let mut kept = tally.kept();
-            kept.billed += lives;
+            for meter in running.iter().filter(|meter| Arc::ptr_eq(&meter.tally, tally)) {
+                let life = meter.life();
+                kept.billed += life;
+                kept.boosted += meter.boost(0, life);
+            }
             now.insert(name.clone(), kept);
         }
         now
@@ -276,8 +314,7 @@ mod tests {
     fn meter(cpu_idle: bool) -> Meter {
         let container =
             Container { cpu: "2".into(), memory: "512Mi".into(), cpu_idle, ..Container::default() };
-        let template = Template { containers: vec![container], ..Template::default() };
-        Meter::new(Arc::new(Tally::of(&template, None)))
+        Meter::of(&Template { containers: vec![container], ..Template::default() })
     }
 
     fn ms(millis: u64) -> Duration {
@@ -308,6 +345,28 @@ mod tests {
         let usage = meter.tally.kept().usage("r".into());
         assert_eq!((usage.requests, usage.instances, usage.billing), (7, 1, Billing::Requests));
         assert_eq!((usage.instance_seconds, usage.vcpu_seconds, usage.gib_seconds), (1.0, 2.0, 0.5));
+    }
+
+    #[test]
+    fn cpu_for_the_start_is_billed_while_it_is_given() {
+        let container = |startup_cpu_boost| Container {
+            cpu: "1".into(),
+            memory: "512Mi".into(),
+            cpu_idle: true,
+            startup_cpu_boost,
+            ..Container::default()
+        };
+        let containers = vec![container(true), container(false)];
+        let meter = Meter::of(&Template { containers, ..Template::default() });
+        meter.boosted_until.store(1500, Relaxed);
+        meter.bill(ms(1000), ms(1000));
+        assert_eq!(
+            meter.tally.kept().usage("r".into()).vcpu_seconds,
+            3.0,
+            "one of two containers has twice as much"
+        );
+        meter.bill(ms(2000), ms(1000));
+        assert_eq!(meter.tally.kept().usage("r".into()).vcpu_seconds, 5.5, "for half of it");
     }
 
     #[test]

@@ -154,6 +154,26 @@ pub(crate) fn sweep(run_directory: &Path) -> io::Result<()> {
     }
 }
 
+/// Removes what a dead haar left in directories of volumes. Nobody may be running on them.
+///
+/// # Errors
+/// When something in them cannot be removed.
+pub fn forget(run_directory: &Path) -> io::Result<()> {
+    let shared = in_shared_memory(run_directory);
+    match fs::symlink_metadata(&shared) {
+        Ok(found) if found.uid() == rustix::process::geteuid().as_raw() => remove(&shared)?,
+        _ => {}
+    }
+    remove(run_directory)
+}
+
+/// Where a run directory's volumes in memory are, unless that is somebody else's. Named so that any haar on the same
+/// directory finds, and sweeps, what a killed one has left.
+fn in_shared_memory(run_directory: &Path) -> PathBuf {
+    let name = run_directory.to_string_lossy().replace('/', "-");
+    Path::new(SHARED_MEMORY).join(format!("haar{name}"))
+}
+
 fn remove(directory: &Path) -> io::Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -167,9 +187,7 @@ fn memory_directory(run_directory: &Path) -> io::Result<PathBuf> {
     if is_memory(run_directory) || !is_memory(Path::new(SHARED_MEMORY)) {
         return Ok(run_directory.to_owned());
     }
-    // Named so that any haar on the same directory finds, and sweeps, what a killed one has left.
-    let name = run_directory.to_string_lossy().replace('/', "-");
-    let shared = Path::new(SHARED_MEMORY).join(format!("haar{name}"));
+    let shared = in_shared_memory(run_directory);
     match DirBuilder::new().mode(0o700).create(&shared) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
@@ -204,5 +222,25 @@ fn size(asked: &record::Memory, memory: u64) -> u64 {
     match asked.size_limit.is_empty() {
         true => memory / 2,
         false => rules::memory(&asked.size_limit),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_dead_haar_left_is_forgotten() {
+        let home = tempfile::tempdir().unwrap();
+        let run = home.path().join("volumes");
+        sweep(&run).unwrap();
+        let memory = memory_directory(&run).unwrap();
+        for directory in [&run, &memory] {
+            fs::create_dir_all(directory.join("0123")).unwrap();
+            fs::write(directory.join("0123/secret"), "42").unwrap();
+        }
+        forget(&run).unwrap();
+        assert!(!run.exists() && !memory.exists());
+        forget(&run).unwrap();
     }
 }

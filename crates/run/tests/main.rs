@@ -16,6 +16,7 @@
 //! | `outside.rs` | what instances reach, and the ports that are theirs |
 //! | `failures.rs` | what cannot serve, and what is refused |
 //! | `volumes.rs` | databases, secrets and memory at a path |
+//! | `cpu.rs` | what CPU instances have |
 //! | `sidecars.rs` | several containers as one instance |
 //! | `endings.rs` | overtaken, deleted, restarted: and nothing is left |
 
@@ -24,6 +25,8 @@
 
 #[path = "stories/app.rs"]
 mod app;
+#[path = "stories/cpu.rs"]
+mod cpu;
 #[path = "stories/endings.rs"]
 mod endings;
 #[path = "stories/failures.rs"]
@@ -82,6 +85,10 @@ const STORIES: &[Story] = stories![
     failures::what_cannot_be_is_refused_at_once,
     failures::what_served_before_goes_on_serving,
     failures::too_much_memory_is_said,
+    cpu::an_instance_without_requests_stands_still,
+    cpu::an_instance_that_waits_for_its_first_request_stands_still,
+    cpu::an_instance_whose_cpu_is_always_there_goes_on,
+    cpu::a_start_is_given_more_cpu,
     volumes::a_database_is_there_while_its_account_may_connect,
     volumes::databases_are_asked_for_in_either_form,
     volumes::secrets_are_files_and_follow_their_versions,

@@ -245,7 +245,7 @@ impl Parts {
             images: Arc::new(adapters::LocalImages(images)),
             logs: logging.clone(),
             databases: sql.clone(),
-            run_directory: run_directory.join("volumes"),
+            run_directory: run_directory.join(run_directory::VOLUMES),
             public_port,
         };
         let run = Run::open(ports, fleet.clone(), operations.clone()).await.map_err(trouble)?;

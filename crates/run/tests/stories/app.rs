@@ -11,12 +11,37 @@ use std::{
 static SICK: AtomicBool = AtomicBool::new(false);
 
 /// The modes, each the command of an image of its own.
-pub(crate) const MODES: [&str; 11] =
-    ["serve", "other", "exit", "deaf", "shy", "tell", "nap", "stubborn", "once", "work", "brief"];
+pub(crate) const MODES: [&str; 12] =
+    ["serve", "other", "exit", "deaf", "shy", "tell", "nap", "stubborn", "once", "work", "brief", "tick"];
 
 pub(crate) fn run(words: &[String]) -> ! {
     match words.first().map(String::as_str) {
         Some("serve" | "other") => serve(Ipv4Addr::UNSPECIFIED),
+        Some("tick") => {
+            std::thread::spawn(|| {
+                loop {
+                    println!("tick");
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            });
+            serve(Ipv4Addr::UNSPECIFIED)
+        }
+        Some("shy") => serve(Ipv4Addr::LOCALHOST),
+        Some("exit") => {
+            println!("reading the tide tables");
+            eprintln!("no tide tables in here");
+            std::process::exit(3)
+        }
+        Some("tell") => tell(),
+        Some("look") => {
+            words[1..].iter().for_each(|path| println!("{}", look(path).unwrap()));
+            std::process::exit(0)
+        }
+        Some("nap") => {
+            println!("nap {} of {}", variable("CLOUD_RUN_TASK_INDEX"), variable("CLOUD_RUN_TASK_COUNT"));
+            std::thread::sleep(Duration::from_millis(200));
+            std::process::exit(0)
+        }
         Some("work") => work(),
         Some("brief") => {
             println!("begun");
