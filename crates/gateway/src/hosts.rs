@@ -3,13 +3,20 @@
 //! A name is compared as it came, letter case ignored, its port and a final dot left away. Nothing is resolved
 //! here: a name is ours because it is written in the list, not because of where it points.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
+
+/// Whether a host is one of those that come and go, such as domains that are mapped to services. Asked without a port.
+pub type Changing = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// The hosts that are answered here instead of being passed on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Ours {
     exact: Vec<Box<str>>,
     suffixes: Vec<Box<str>>,
+    changing: Vec<Changing>,
 }
 
 impl Ours {
@@ -27,7 +34,7 @@ impl Ours {
             "metadata",
         ]
         .into_iter()
-        .fold(Ours { exact: Vec::new(), suffixes: Vec::new() }, Ours::with)
+        .fold(Ours { exact: Vec::new(), suffixes: Vec::new(), changing: Vec::new() }, Ours::with)
     }
 
     /// The same and one more: a host, or all below a domain as `*.example.com`.
@@ -40,11 +47,18 @@ impl Ours {
         self
     }
 
+    /// The same and those that come and go.
+    pub fn and(mut self, changing: Changing) -> Self {
+        self.changing.push(changing);
+        self
+    }
+
     /// Whether a host is ours; a port may follow it.
     pub fn contain(&self, host: &str) -> bool {
         let host = bare(host);
         self.exact.iter().any(|exact| host.eq_ignore_ascii_case(exact))
             || self.suffixes.iter().any(|suffix| ends_below(host, suffix))
+            || self.changing.iter().any(|is_one| is_one(host))
     }
 }
 
@@ -129,7 +143,9 @@ mod tests {
         {
             assert!(!ours.contain(host), "{host}");
         }
-        assert!(ours.with("*.example.com").contain("a.example.com"));
+        assert!(ours.clone().with("*.example.com").contain("a.example.com"));
+        let ours = ours.and(Arc::new(|host| host == "tide.example"));
+        assert!(ours.contain("tide.example:443") && !ours.contain("a.tide.example"));
     }
 
     #[test]

@@ -32,7 +32,7 @@ mod upstream;
 
 pub use callers::Anonymous;
 pub use gateway::{Builder, Gateway};
-pub use hosts::{Ours, is_loopback, is_metadata};
+pub use hosts::{Changing, Ours, is_loopback, is_metadata};
 pub use listen::{Door, Instance, Limits, Listener, Opened};
 pub use site::{Body, BoxError, Hosts, Site, full, text};
 pub use tls::Ca;

@@ -53,7 +53,7 @@ pub fn text(status: StatusCode, message: impl Into<String>) -> Response<Body> {
 }
 
 /// Which hosts a site answers for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum Hosts {
     /// Every host.
     Any,
@@ -61,6 +61,8 @@ pub enum Hosts {
     Exact(Box<str>),
     /// Every host that ends like this, such as `.run.app`.
     Suffix(Box<str>),
+    /// Those that come and go.
+    Changing(hosts::Changing),
 }
 
 impl Hosts {
@@ -80,6 +82,7 @@ impl Hosts {
             Hosts::Any => true,
             Hosts::Exact(exact) => host.eq_ignore_ascii_case(exact),
             Hosts::Suffix(suffix) => hosts::ends_below(host, suffix),
+            Hosts::Changing(is_one) => is_one(host),
         }
     }
 }

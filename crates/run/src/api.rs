@@ -1,5 +1,6 @@
 //! The methods: both forms of Google's API over one engine.
 
+mod domains;
 mod jobs_knative;
 mod jobs_knative_read;
 mod jobs_knative_write;
@@ -39,6 +40,7 @@ pub fn methods(run: Arc<Run>) -> Vec<Method> {
     let mount = jobs_v2::mount(mount);
     let mount = jobs_knative::mount(mount);
     let mount = jobs_policy::mount(mount);
+    let mount = domains::mount(mount);
     let mount = workers_v2::mount(mount);
     let mount = workers_knative::mount(mount);
     v2::mount(mount).done()

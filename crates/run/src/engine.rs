@@ -23,6 +23,7 @@ use kernel::{
 use tokio::sync::watch;
 
 use crate::{
+    domains::DomainMapping,
     fleet::Fleet,
     jobs::Jobs,
     record::{Kind, Revision, Service, State},
@@ -82,6 +83,7 @@ pub struct Run {
     pub(crate) revisions: Collection<Revision>,
     pub(crate) usage: Collection<usage::Kept>,
     pub(crate) jobs: Jobs,
+    pub(crate) domains: Collection<DomainMapping>,
     pub(crate) operations: Operations,
     pub(crate) constraints: OnceLock<Arc<dyn Constraints>>,
     pub(crate) fleet: Arc<Fleet>,
@@ -134,12 +136,15 @@ impl Run {
             Collection::open(ports.store.clone(), "run/revisions/", Wording::of("Revision")).await?;
         let usage = Collection::open(ports.store.clone(), "run/usage/", Wording::of("Usage")).await?;
         let jobs = Jobs::open(&ports.store).await?;
+        let domains =
+            Collection::open(ports.store.clone(), "run/domains/", words::missing("DomainMapping")).await?;
         let run = Arc::new(Run {
             ports,
             services,
             revisions,
             usage,
             jobs,
+            domains,
             operations,
             constraints: OnceLock::new(),
             fleet,

@@ -14,6 +14,7 @@
 mod api;
 mod change;
 mod cpu;
+mod domains;
 mod engine;
 mod fleet;
 pub mod jobs;

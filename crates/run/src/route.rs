@@ -84,6 +84,16 @@ impl Run {
         unused.iter().map(|revision| plan::revision_id(&revision.value)).collect()
     }
 
+    /// The hosts that a service answers on.
+    fn hosts(&self, service: &Service) -> Vec<Box<str>> {
+        let mut hosts = match service.default_uri_disabled {
+            true => Vec::new(),
+            false => vec![self.local_host(service).into(), self.google_host(service).into()],
+        };
+        hosts.extend(self.domains_of(service));
+        hosts
+    }
+
     fn service_route(&self, service: &Service) -> ServiceRoute {
         let id =
             |revision: &str| RevisionId::new(format!("{}/revisions/{revision}", service.resource_name()));
@@ -91,10 +101,7 @@ impl Run {
             name: service.name.as_str().into(),
             project: service.project.as_str().into(),
             region: service.region.as_str().into(),
-            hosts: match service.default_uri_disabled {
-                true => Vec::new(),
-                false => vec![self.local_host(service).into(), self.google_host(service).into()],
-            },
+            hosts: self.hosts(service),
             tags: service
                 .serving
                 .iter()

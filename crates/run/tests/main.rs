@@ -13,6 +13,7 @@
 //! | `v2.rs` | what client libraries and Terraform do |
 //! | `jobs.rs` | jobs, executions and tasks |
 //! | `workers.rs` | worker pools |
+//! | `domains.rs` | services under names of people's own |
 //! | `outside.rs` | what instances reach, and the ports that are theirs |
 //! | `failures.rs` | what cannot serve, and what is refused |
 //! | `volumes.rs` | databases, secrets and memory at a path |
@@ -27,6 +28,8 @@
 mod app;
 #[path = "stories/cpu.rs"]
 mod cpu;
+#[path = "stories/domains.rs"]
+mod domains;
 #[path = "stories/endings.rs"]
 mod endings;
 #[path = "stories/failures.rs"]
@@ -115,6 +118,8 @@ const STORIES: &[Story] = stories![
     jobs::a_restart_interrupts_an_attempt_and_no_more,
     jobs::gcloud_speaks_of_jobs_in_another_form,
     jobs::a_change_can_ask_for_an_execution,
+    domains::a_domain_leads_to_its_service,
+    domains::a_domain_is_held_by_one,
     workers::a_worker_pool_works_without_requests,
     workers::instances_are_split_between_revisions,
     workers::an_instance_that_ends_is_followed_by_another,

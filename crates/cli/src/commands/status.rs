@@ -48,21 +48,24 @@ fn databases(status: &Value) -> String {
     shown
 }
 
-/// The services; below one whose newest revision does not serve, why.
+/// The services and the worker pools; below one whose newest revision does not serve, why.
 fn services(status: &Value) -> String {
     let mut shown = String::new();
-    let services = status["services"].as_array().map(Vec::as_slice).unwrap_or_default();
-    if services.is_empty() {
+    let of = |kind: &str| status[kind].as_array().map(Vec::as_slice).unwrap_or_default();
+    let (services, pools) = (of("services"), of("worker_pools"));
+    if services.is_empty() && pools.is_empty() {
         shown.push_str("  no services yet\n");
     }
-    let width = services.iter().filter_map(|s| s["name"].as_str()).map(str::len).max().unwrap_or(0);
-    for service in services {
+    let all = || services.iter().chain(pools);
+    let width = all().filter_map(|s| s["name"].as_str()).map(str::len).max().unwrap_or(0);
+    for service in all() {
         let text = |key: &str| service[key].as_str().unwrap_or_default();
         let instances = match service["instances"].as_u64() {
             Some(1) => "1 instance ".to_owned(),
             count => format!("{} instances", count.unwrap_or(0)),
         };
-        let _ = writeln!(shown, "  {:width$}  {instances}  {}", text("name"), text("url"));
+        let place = service["url"].as_str().unwrap_or("worker pool");
+        let _ = writeln!(shown, "  {:width$}  {instances}  {place}", text("name"));
         if let Some(why) = service["failure"].as_str() {
             let _ = writeln!(shown, "  {:width$}  failed: {}", "", why.lines().next().unwrap_or_default());
         }

@@ -90,6 +90,7 @@ type Outcome = std::result::Result<Value, (StatusCode, String)>;
 async fn status(parts: &Parts, mut about: Value) -> Value {
     about["level"] = parts.instances.level().await.into();
     about["services"] = parts.services();
+    about["worker_pools"] = parts.worker_pools();
     about["databases"] = parts.databases();
     about["usage"] = counts::usage(&parts.run);
     about

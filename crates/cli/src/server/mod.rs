@@ -289,6 +289,20 @@ impl Parts {
         self.run.status().into_iter().map(one).collect()
     }
 
+    /// The worker pools that `haar status` lists.
+    fn worker_pools(&self) -> Value {
+        let one = |pool: run::ServiceStatus| {
+            json!({
+                "name": pool.name,
+                "region": pool.region,
+                "revision": pool.revision,
+                "instances": pool.instances,
+                "failure": pool.failure,
+            })
+        };
+        self.run.worker_pools().into_iter().map(one).collect()
+    }
+
     /// The database instances that `haar status` lists.
     fn databases(&self) -> Value {
         let one = |instance: sql::InstanceStatus| {
@@ -362,6 +376,8 @@ fn join(
         served::Served::new(&methods),
     ));
     let services = Arc::new(adapters::Services(parts.ingress.clone()));
+    let run = parts.run.clone();
+    let mapped: gateway::Changing = Arc::new(move |host| run.is_mapped(host));
     let metadata =
         Arc::new(workloads::Metadata { iam: parts.iam.clone(), workloads: parts.workloads.clone() });
     let oauth = Arc::new(oauth::OAuth(parts.iam.clone()));
@@ -370,10 +386,10 @@ fn join(
         .audit(Arc::new(audit::Audit { iam: parts.iam.clone(), logging: parts.logging.clone() }))
         .tls(Arc::new(ca))
         .upstream(upstream)
-        .ours(gateway::Ours::google().with("*.run.localhost"))
+        .ours(gateway::Ours::google().with("*.run.localhost").and(mapped.clone()))
         // The hot path first: sites are looked through in this order.
         .site(Hosts::below(".run.localhost"), "/", services.clone())
-        .site(Hosts::below(".run.app"), "/", services)
+        .site(Hosts::below(".run.app"), "/", services.clone())
         .site(Hosts::Any, "/_haar/", control)
         .methods(methods);
     for host in workloads::METADATA_HOSTS {
@@ -382,6 +398,8 @@ fn join(
     for (host, prefix) in oauth::PLACES {
         builder = builder.site(Hosts::exact(host), prefix, oauth.clone());
     }
+    // Last: no mapping takes a host that is another's.
+    builder = builder.site(Hosts::Changing(mapped), "/", services);
     builder.build().map_err(Trouble::new)
 }
 

@@ -41,7 +41,11 @@ impl Projects for World {
     }
 
     fn known(&self, name: &str) -> Option<Project> {
-        matches!(name, "demo" | "7").then(|| Project { id: "demo".into(), number: 7 })
+        match name {
+            "demo" | "7" => Some(Project { id: "demo".into(), number: 7 }),
+            "other" | "8" => Some(Project { id: "other".into(), number: 8 }),
+            _ => None,
+        }
     }
 
     fn enabled(&self, _: &str, _: &str) -> bool {

@@ -176,8 +176,12 @@ impl World {
 
     /// The status and the body that a service answers with.
     pub(crate) async fn get(&self, service: &str, path: &str) -> (u16, String) {
+        self.get_host(&format!("{service}-7.us-central1.run.localhost:4560"), path).await
+    }
+
+    /// The same of whoever has a host.
+    pub(crate) async fn get_host(&self, host: &str, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.engine().address).await.unwrap();
-        let host = format!("{service}-7.us-central1.run.localhost:4560");
         let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
