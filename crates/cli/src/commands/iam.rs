@@ -1,3 +1,6 @@
+mod gcloud;
+mod least;
+
 use std::{
     fmt::Write,
     io::{self, IsTerminal},
@@ -37,23 +40,53 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+    /// Say what a service needs at the least: what its account used of its rights, the narrowest roles that allow that,
+    /// and the gcloud commands that leave it with those
+    Least {
+        /// A service or a job of Cloud Run, or the address of a service account
+        service: String,
+        /// The region of the service
+        #[arg(long, default_value = "us-central1")]
+        region: String,
+        /// The project, if not the usual one
+        #[arg(long, value_name = "ID")]
+        project: Option<String>,
+        /// As JSON, for scripts
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 impl Iam {
     /// Carries it out. The exit code says the answer to `why`: 0 for yes, 1 for no.
     pub fn run(self, data: &DataDir) -> Result<ExitCode> {
-        let What::Why { email, permission, resource, project, json } = self.what;
         let running = data.require_running()?;
-        let project = project.unwrap_or_else(|| running.project.clone());
-        let asked =
-            json!({ "principal": email, "permission": permission, "resource": resource, "project": project });
-        let answer = client::control(&running, "POST", "why", Some(asked))?;
-        match json {
-            true => report::print(serde_json::to_string_pretty(&answer).doing("write JSON")? + "\n")?,
-            false => report::print(told(&answer, Colours::of_terminal()))?,
+        let usual = |project: Option<String>| project.unwrap_or_else(|| running.project.clone());
+        match self.what {
+            What::Why { email, permission, resource, project, json } => {
+                let asked = json!({
+                    "principal": email, "permission": permission, "resource": resource, "project": usual(project),
+                });
+                let answer = client::control(&running, "POST", "why", Some(asked))?;
+                print(&answer, json, told)?;
+                Ok(if answer["allowed"] == true { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            }
+            What::Least { service, region, project, json } => {
+                let whose = least::Whose { name: service, region, project: usual(project) };
+                print(&least::ask(&running, &whose)?, json, least::told)?;
+                Ok(ExitCode::SUCCESS)
+            }
         }
-        Ok(if answer["allowed"] == true { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+/// Prints an answer as JSON, or as people read it.
+fn print(answer: &Value, json: bool, told: fn(&Value, Colours) -> String) -> Result<()> {
+    let text = match json {
+        true => serde_json::to_string_pretty(answer).doing("write JSON")? + "\n",
+        false => told(answer, Colours::of_terminal()),
+    };
+    report::print(text).map(drop)
 }
 
 /// What makes an answer easy to see on a terminal.

@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use kernel::BoxFuture;
 use serde_json::{Value, json};
 
-use super::{Parts, builds, served::Served, why};
+use super::{Parts, builds, least, served::Served, why};
 use crate::report::{Result, Trouble};
 
 /// The largest body that a command sends.
@@ -69,6 +69,7 @@ impl Site for Control {
                 (Method::GET, "/_haar/counters") => Ok(counts::counters(&parts.run)),
                 (Method::POST, "/_haar/credentials") => credentials(&parts, request).await,
                 (Method::POST, "/_haar/why") => explain(&parts, &about, request).await,
+                (Method::POST, "/_haar/least") => needed(&parts, request).await,
                 (Method::POST, "/_haar/publish") => publish(&parts, request).await,
                 _ => Err((StatusCode::NOT_FOUND, "there is no such control call".into())),
             };
@@ -119,6 +120,13 @@ async fn explain(parts: &Parts, about: &Value, request: Request<Incoming>) -> Ou
     let project = about["project"].as_str().unwrap_or_default();
     why::answer(&parts.iam, &asked, project)
         .ok_or_else(|| bad("a principal, a permission and a resource are needed"))
+}
+
+/// Says what an account needs at the least.
+async fn needed(parts: &Parts, request: Request<Incoming>) -> Outcome {
+    let asked = body_of(request).await?;
+    let account = asked["account"].as_str().ok_or_else(|| bad("an account is needed"))?;
+    least::answer(&parts.iam, account).await.map_err(|error| bad(error.message()))
 }
 
 /// Gives a service a port of this machine.

@@ -8,6 +8,7 @@ mod audit;
 mod builds;
 mod control;
 mod instances;
+mod least;
 pub mod listener;
 mod oauth;
 mod operations;
@@ -152,12 +153,15 @@ async fn run(
     ready(&running);
     parts.operations.fail_unfinished().await.map_err(trouble)?;
     let housekeeping = tokio::spawn(keep_house(parts.iam.clone()));
+    let watching = tokio::spawn(least::keep(parts.iam.clone()));
     stop.asked().await;
     housekeeping.abort();
+    watching.abort();
     drop(opened);
     // Instances go first: while they finish, they may still need a token or an API.
     parts.fleet.shut_down().await;
     tokio::join!(parts.sql.shut_down(), gateway.close(DRAIN));
+    least::write(&parts.iam).await;
     parts.store.close();
     let _ = std::fs::remove_dir_all(&parts.run_directory);
     let _ = std::fs::remove_file(settings.data.join("run.json"));
