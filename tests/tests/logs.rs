@@ -1,5 +1,12 @@
 //! Cloud Logging: what services and clients write, found with gcloud, Python's library and `haar logs`.
 
+use std::{
+    io::{BufRead, BufReader},
+    process::Stdio,
+    sync::mpsc,
+    time::Duration,
+};
+
 use tests::{Haar, client_program, have, python, skipped};
 
 const DEPLOY: &str = "run deploy hello --image us-docker.pkg.dev/cloudrun/container/hello --region us-central1 --allow-unauthenticated";
@@ -36,6 +43,26 @@ fn what_a_service_writes_is_found() {
 
     let shown = haar.cli(&["logs", "hello"]).succeeds().stdout;
     assert!(shown.contains("listening on port 8080") && shown.contains("GET"), "{shown}");
+    following(&haar, &host);
+}
+
+/// What comes after `haar logs --follow` has begun is shown as well, and nothing twice.
+fn following(haar: &Haar, host: &str) {
+    let mut command = haar.command(&["logs", "hello", "--follow", "--lines", "1"]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("haar runs");
+    let lines = BufReader::new(child.stdout.take().expect("its output")).lines().map_while(Result::ok);
+    let (sender, shown) = mpsc::channel();
+    std::thread::spawn(move || lines.for_each(|line| drop(sender.send(line))));
+    let next = || shown.recv_timeout(Duration::from_secs(30)).expect("a line");
+    next();
+    for asked in ["/first-asked", "/then-asked"] {
+        assert!(tests::fetch(haar, host, asked).contains("It is running"));
+        let line = next();
+        assert!(line.contains(asked), "{line}");
+    }
+    child.kill().expect("it still follows");
+    child.wait().expect("it ends");
+    assert!(shown.iter().all(|line| !line.contains("-asked")), "each is shown once");
 }
 
 #[test]

