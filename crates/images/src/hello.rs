@@ -1,7 +1,8 @@
-//! The images that every first deploy uses: `us-docker.pkg.dev/cloudrun/container/hello`, and `…/job` for jobs.
+//! The images that every first deploy uses: `us-docker.pkg.dev/cloudrun/container/hello`, `…/job` for jobs, and
+//! `…/worker-pool` for worker pools.
 //!
 //! They are made here, from this very program: one layer that holds the running executable and the shared libraries
-//! it is running with, and a start command that makes it serve a page or do a job's work. So the first
+//! it is running with, and a start command that makes it serve a page, do a job's work or go on working. So the first
 //! `gcloud run deploy` works on a machine that has never seen a registry, and what it starts is a real container.
 
 use std::{
@@ -32,12 +33,15 @@ pub(crate) enum BuiltIn {
     Hello,
     /// Runs to its end.
     Job,
+    /// Goes on working.
+    Worker,
 }
 
 /// The digests of their manifests.
 pub(crate) struct Manifests {
     hello: String,
     job: String,
+    worker: String,
 }
 
 impl Manifests {
@@ -46,16 +50,21 @@ impl Manifests {
         match image {
             BuiltIn::Hello => &self.hello,
             BuiltIn::Job => &self.job,
+            BuiltIn::Worker => &self.worker,
         }
     }
 }
 
 impl BuiltIn {
+    /// All of them.
+    pub(crate) const ALL: [BuiltIn; 3] = [BuiltIn::Hello, BuiltIn::Job, BuiltIn::Worker];
+
     /// The argument that makes this program be it.
     fn argument(self) -> &'static str {
         match self {
             BuiltIn::Hello => "serve-hello",
             BuiltIn::Job => "run-job",
+            BuiltIn::Worker => "run-worker",
         }
     }
 }
@@ -68,6 +77,7 @@ pub(crate) fn which(reference: &Reference) -> Option<BuiltIn> {
     match format!("{}/{}", reference.host, reference.path).as_str() {
         "us-docker.pkg.dev/cloudrun/container/hello" | "gcr.io/cloudrun/hello" => Some(BuiltIn::Hello),
         "us-docker.pkg.dev/cloudrun/container/job" => Some(BuiltIn::Job),
+        "us-docker.pkg.dev/cloudrun/container/worker-pool" => Some(BuiltIn::Worker),
         _ => None,
     }
 }
@@ -83,9 +93,10 @@ pub(crate) fn is(reference: &Reference) -> bool {
 /// When `$PORT` cannot be listened on.
 pub fn serve_if_asked() -> io::Result<()> {
     let argument = std::env::args().nth(1).unwrap_or_default();
-    match [BuiltIn::Hello, BuiltIn::Job].into_iter().find(|image| image.argument() == argument) {
+    match BuiltIn::ALL.into_iter().find(|image| image.argument() == argument) {
         Some(BuiltIn::Hello) => serve(),
         Some(BuiltIn::Job) => work(),
+        Some(BuiltIn::Worker) => work_on(),
         None => Ok(()),
     }
 }
@@ -116,6 +127,17 @@ fn work() -> ! {
     std::process::exit(0)
 }
 
+/// Works for a worker pool, which is to say that it does, now and again, until somebody stops it.
+fn work_on() -> ! {
+    let pool = std::env::var("CLOUD_RUN_WORKER_POOL").unwrap_or_default();
+    println!("Worker pool {pool} has begun to work.");
+    for turn in 1_u64.. {
+        std::thread::sleep(Duration::from_secs(10));
+        println!("Worker pool {pool} has done its work {turn} times.");
+    }
+    std::process::exit(0)
+}
+
 /// Makes the images, or finds that they are there: the same program gives the same digests.
 pub(crate) fn make(blobs: &Blobs) -> Result<Manifests> {
     let (layer, diff_id, size) = make_layer(blobs)?;
@@ -131,7 +153,11 @@ pub(crate) fn make(blobs: &Blobs) -> Result<Manifests> {
         let layer = json!({ "mediaType": media_type, "digest": layer, "size": size });
         put_manifest(&config, vec![layer], blobs)
     };
-    Ok(Manifests { hello: image(BuiltIn::Hello)?, job: image(BuiltIn::Job)? })
+    Ok(Manifests {
+        hello: image(BuiltIn::Hello)?,
+        job: image(BuiltIn::Job)?,
+        worker: image(BuiltIn::Worker)?,
+    })
 }
 
 fn make_layer(blobs: &Blobs) -> Result<(String, String, u64)> {
