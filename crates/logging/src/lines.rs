@@ -384,6 +384,21 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_pool_s_container_is_named() {
+        let owner = Owner::Worker { pool: "tide".into(), revision: "tide-00001-abc".into() };
+        let (project, region) = ("p".into(), "r".into());
+        let source = LogSource { project, region, owner, instance: "i".into(), container: "side".into() };
+        let entry = LogEntry::decode(&*shared(&source, Origin::Output(LogStream::Stdout))).unwrap();
+        let resource = entry.resource.unwrap();
+        assert_eq!(resource.r#type, "cloud_run_worker_pool");
+        assert_eq!((&*resource.labels["worker_pool_name"], &*resource.labels["location"]), ("tide", "r"));
+        assert_eq!(resource.labels["revision_name"], "tide-00001-abc");
+        assert_eq!((&*entry.labels["container_name"], &*entry.labels["instanceId"]), ("side", "i"));
+        let source = LogSource { container: "".into(), ..source };
+        assert!(!instance_labels(&source).contains_key("container_name"), "one that has no name");
+    }
+
+    #[test]
     fn what_is_no_object_is_text() {
         for line in ["plain", "[1]", "{broken}", "{}{}", ""] {
             let (pending, own) = read(line);
