@@ -110,6 +110,12 @@ impl Flight {
         self.uri.path_and_query().map_or("/", |path| path.as_str())
     }
 
+    /// The request goes to another revision than it was going to.
+    pub(crate) fn reroute(&mut self, route: Arc<Route>, revision: Arc<Revision>) {
+        self.route = route;
+        self.revision = revision;
+    }
+
     /// The request has got a place.
     pub(crate) fn board(&mut self, slot: Slot) -> Arc<Live> {
         let live = slot.live().clone();

@@ -68,6 +68,8 @@ struct Call {
     spec: Arc<RevisionSpec>,
     upgrade: Option<OnUpgrade>,
     bound: Option<Bound>,
+    /// The service's own door, if it came through that.
+    door: Option<RoutedTo>,
     checked: Option<&'static str>,
     deadline: Instant,
 }
@@ -210,7 +212,8 @@ impl Shared {
         let Some(revision) = target.choose(bound.map(|bound| bound.revision)).cloned() else {
             return refuse(Failure::NotFound, request.uri());
         };
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        let door = parts.extensions.remove::<RoutedTo>();
         let (line, headers) = ((parts.method, parts.uri, parts.version), parts.headers);
         let trace = Trace::of(&headers, || revision.sample(started));
         let client = (peer.ip().to_canonical(), scheme);
@@ -224,7 +227,17 @@ impl Shared {
         };
         let Some(spec) = spec else { return Err(Box::new(flight.fail(Failure::NotStarting))) };
         let deadline = started + spec.timeout;
-        Ok(Box::new(Call { flight, headers, body: Some(body), spec, upgrade, bound, checked, deadline }))
+        Ok(Box::new(Call {
+            flight,
+            headers,
+            body: Some(body),
+            spec,
+            upgrade,
+            bound,
+            door,
+            checked,
+            deadline,
+        }))
     }
 }
 
@@ -256,6 +269,32 @@ impl Call {
     }
 
     async fn admit(&mut self) -> Result<Arc<Live>, Refusal> {
+        loop {
+            match self.seat().await {
+                Err(Refusal::Removed) if self.reroute() => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// While the request waited its revision lost all traffic: it goes where one that came now would go. Whether
+    /// there is such a place.
+    fn reroute(&mut self) -> bool {
+        let host = self.door.as_ref().map_or(self.flight.host(), |RoutedTo(service)| service);
+        let Some(target) = self.flight.shared.table.find(host) else { return false };
+        let bound = self.bound.map(|bound| bound.revision);
+        let Some(revision) = target.choose(bound).filter(|other| !Arc::ptr_eq(other, self.flight.revision()))
+        else {
+            return false;
+        };
+        let Some(spec) = revision.spec.load_full() else { return false };
+        let revision = revision.clone();
+        self.flight.reroute(target.route, revision);
+        self.spec = spec;
+        true
+    }
+
+    async fn seat(&mut self) -> Result<Arc<Live>, Refusal> {
         let prefer =
             self.bound.filter(|_| self.spec.affinity == Affinity::Cookie).map(|bound| bound.instance);
         let revision = self.flight.revision().clone();

@@ -35,11 +35,21 @@ pub(crate) struct Limits {
     pub(crate) head: Duration,
     pub(crate) head_bytes: usize,
     pub(crate) streams: u32,
+    pub(crate) end: End,
+}
+
+/// What it means that a client says no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It has gone: what the gateway takes it for at a service.
+    Gone,
+    /// It has said all, and waits.
+    Waits,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { head: Duration::from_secs(60), head_bytes: 64 << 10, streams: 1000 }
+        Limits { head: Duration::from_secs(60), head_bytes: 64 << 10, streams: 1000, end: End::Gone }
     }
 }
 
@@ -81,7 +91,7 @@ fn http1(limits: Limits) -> http1::Builder {
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
         .max_header_size(limits.head_bytes)
-        .half_close(true);
+        .half_close(limits.end == End::Waits);
     builder
 }
 

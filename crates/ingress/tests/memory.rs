@@ -19,7 +19,7 @@ use tokio::{
     net::UnixStream,
 };
 
-use crate::front::{self, Limits, Speaks};
+use crate::front::{self, End, Limits, Speaks};
 
 pub(crate) const HOST: &str = "a";
 /// Nothing here waits for anything that is not in memory.
@@ -125,8 +125,8 @@ impl Memory {
         let speaks = if bytes.starts_with(b"PRI ") { Speaks::Http2 } else { Speaks::Http1 };
         let (client, server) = tokio::io::duplex(64 << 10);
         let peer = ([127, 0, 0, 1], 1).into();
-        let serving =
-            tokio::spawn(front::serve(self.ingress.clone(), server, peer, speaks, Limits::default()));
+        let limits = Limits { end: End::Waits, ..Limits::default() };
+        let serving = tokio::spawn(front::serve(self.ingress.clone(), server, peer, speaks, limits));
         let (mut reader, mut writer) = tokio::io::split(client);
         let sending = async {
             // The other side may end the connection before it has read everything.

@@ -116,3 +116,27 @@ fn requests_under_way_finish_on_a_revision_that_lost_its_traffic_or_is_removed()
         until(|| (world.fleet.stopped.load(SeqCst) == 1).then_some(())).await;
     });
 }
+
+#[test]
+fn a_request_that_waits_on_a_revision_that_is_removed_goes_where_traffic_goes() {
+    test(async {
+        let crowded = RevisionSpec { concurrency: 1, max: 1, ..revision() };
+        let world = World::with(echo(), quick(), crowded, two(100, 0)).await;
+        world.ingress.set_revision(RevisionSpec::new(RevisionId::new("app-2")));
+        let (sender, body) = feed();
+        let request = Request::post("/").header("host", HOST).body(body).unwrap();
+        let mut client = world.http1().await;
+        let first = tokio::spawn(async move { client.send_request(request).await.unwrap() });
+        sender.send(http_body::Frame::data("a".into())).unwrap();
+        let first = first.await.unwrap();
+        let mut client = world.http1().await;
+        let second = get("/").body(empty()).unwrap();
+        let second = tokio::spawn(async move { client.send_request(second).await.unwrap().status() });
+        until(|| (world.counters().waiting == 1).then_some(())).await;
+        world.ingress.set_service(two(0, 100));
+        world.ingress.remove_revision(&RevisionId::new("app-1"));
+        assert_eq!(second.await.unwrap(), 200);
+        drop(sender);
+        assert_eq!(first.into_body().collect().await.unwrap().to_bytes(), "a");
+    });
+}

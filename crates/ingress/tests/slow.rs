@@ -9,7 +9,11 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{front::Limits, harness::*, raw::read_head};
+use crate::{
+    front::{End, Limits},
+    harness::*,
+    raw::read_head,
+};
 
 const BRIEF: Duration = Duration::from_millis(300);
 
@@ -111,20 +115,37 @@ fn an_idle_connection_is_closed_in_silence_rfc_9112_9_5() {
 }
 
 #[test]
-fn a_client_that_has_said_all_still_gets_its_answer_rfc_9112_9_6() {
+fn a_client_that_has_gone_while_it_waited_is_not_answered() {
     test(async {
-        let world = World::new(echo()).await;
-        for request in [
-            format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n"),
-            format!("POST / HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: 2\r\n\r\nok"),
-        ] {
-            let mut stream = TcpStream::connect(world.address).await.unwrap();
-            stream.write_all(request.as_bytes()).await.unwrap();
-            stream.shutdown().await.unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.unwrap();
-            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        for spec in [revision(), h2c(revision())] {
+            let world = World::with(server(|_, _| std::future::pending()), quick(), spec, service()).await;
+            for request in [
+                format!("GET /gone HTTP/1.1\r\nhost: {HOST}\r\n\r\n"),
+                format!("POST /gone HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: 2\r\n\r\nok"),
+            ] {
+                let mut stream = TcpStream::connect(world.address).await.unwrap();
+                stream.write_all(request.as_bytes()).await.unwrap();
+                until(|| (world.counters().running == 1).then_some(())).await;
+                drop(stream);
+                until(|| (world.counters().running == 0).then_some(())).await;
+                world.log.line("/gone 499").await;
+            }
         }
+    });
+}
+
+#[test]
+fn a_client_that_has_said_all_and_waits_is_answered_where_that_is_wished() {
+    test(async {
+        let limits = Limits { end: End::Waits, ..Limits::default() };
+        let world = World::behind(limits, echo(), quick(), revision(), service()).await;
+        let request = format!("POST / HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: 2\r\n\r\nok");
+        let mut stream = TcpStream::connect(world.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("ok"), "{answer}");
     });
 }
 

@@ -2,7 +2,10 @@
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
 };
 
 use crate::harness::*;
@@ -100,12 +103,16 @@ pub(crate) const REFUSED: u32 = 7;
 pub(crate) const COMPRESSION: u32 = 9;
 pub(crate) const CALM: u32 = 11;
 
-pub(crate) struct Wire(pub(crate) TcpStream);
+pub(crate) struct Wire {
+    pub(crate) reader: OwnedReadHalf,
+    pub(crate) writer: OwnedWriteHalf,
+}
 
 impl Wire {
     /// A connection with its preface said (RFC 9113, 3.4).
     pub(crate) async fn open(world: &World) -> Wire {
-        let mut wire = Wire(TcpStream::connect(world.address).await.unwrap());
+        let (reader, writer) = TcpStream::connect(world.address).await.unwrap().into_split();
+        let mut wire = Wire { reader, writer };
         wire.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
         wire.send(&frame(SETTINGS, 0, 0, b"")).await;
         wire
@@ -113,33 +120,26 @@ impl Wire {
 
     /// Sends bytes; the other side may have had enough already.
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
-        let _ = self.0.write_all(bytes).await;
+        let _ = self.writer.write_all(bytes).await;
     }
 
     /// The next frame: its kind, flags, stream and payload; `None` when the connection has ended.
     pub(crate) async fn next(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
-        let reading = async {
-            let mut head = [0; 9];
-            self.0.read_exact(&mut head).await.ok()?;
-            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
-            let mut payload = vec![0; length];
-            self.0.read_exact(&mut payload).await.ok()?;
-            Some((head[3], head[4], number(&head[5..9]), payload))
-        };
-        tokio::time::timeout(PATIENCE, reading).await.expect("the other side says nothing")
+        next(&mut self.reader).await
+    }
+
+    /// Sends bytes over and over until the other side has had enough; what becomes of a stream meanwhile.
+    pub(crate) async fn flood(mut self, stream: u32, bytes: Vec<u8>) -> Verdict {
+        let mut writer = self.writer;
+        let sending = tokio::spawn(async move { while writer.write_all(&bytes).await.is_ok() {} });
+        let verdict = verdict(&mut self.reader, stream).await;
+        sending.abort();
+        verdict
     }
 
     /// What becomes of a stream, or of the connection.
     pub(crate) async fn verdict(&mut self, stream: u32) -> Verdict {
-        while let Some((kind, _, of, payload)) = self.next().await {
-            match kind {
-                GOAWAY => return Verdict::Goaway(number(&payload[4..8])),
-                RST_STREAM if of == stream => return Verdict::Reset(number(&payload)),
-                HEADERS if of == stream => return Verdict::Answer(status(&payload)),
-                _ => {}
-            }
-        }
-        Verdict::Closed
+        verdict(&mut self.reader, stream).await
     }
 
     /// Whether the connection ends, and nothing but its end is still to come.
@@ -148,6 +148,30 @@ impl Wire {
             assert_ne!((kind, stream != 0), (HEADERS, true), "an answer after the end");
         }
     }
+}
+
+async fn next(reader: &mut OwnedReadHalf) -> Option<(u8, u8, u32, Vec<u8>)> {
+    let reading = async {
+        let mut head = [0; 9];
+        reader.read_exact(&mut head).await.ok()?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let mut payload = vec![0; length];
+        reader.read_exact(&mut payload).await.ok()?;
+        Some((head[3], head[4], number(&head[5..9]), payload))
+    };
+    tokio::time::timeout(PATIENCE, reading).await.expect("the other side says nothing")
+}
+
+async fn verdict(reader: &mut OwnedReadHalf, stream: u32) -> Verdict {
+    while let Some((kind, _, of, payload)) = next(reader).await {
+        match kind {
+            GOAWAY => return Verdict::Goaway(number(&payload[4..8])),
+            RST_STREAM if of == stream => return Verdict::Reset(number(&payload)),
+            HEADERS if of == stream => return Verdict::Answer(status(&payload)),
+            _ => {}
+        }
+    }
+    Verdict::Closed
 }
 
 fn number(bytes: &[u8]) -> u32 {
