@@ -17,6 +17,8 @@
 //!   every privilege; what else serves it is outside its process namespace.
 //! - *It eats.* Memory (files in memory included), processor time and processes are limited by control groups that it
 //!   was in before its first allocation; where there are none, the number of processes still is.
+//! - *It takes what the machine shares.* Of watches and terminals, which the kernel counts by the user that runs haar, it
+//!   has its share and no more, and what waits in TCP's buffers is memory of its own.
 //! - *It stays.* Its end is the end of every process in it, and so is haar's, however it comes.
 //!
 //! # What this declines to be
