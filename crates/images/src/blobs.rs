@@ -13,6 +13,9 @@ use sha2::{Digest, Sha256};
 
 use crate::{Doing, Error, Result, reference::is_digest};
 
+/// How the name of a blob begins that is not whole.
+const STAGED: &str = ".unfinished-";
+
 /// The directory of blobs.
 pub(crate) struct Blobs(PathBuf);
 
@@ -20,6 +23,22 @@ impl Blobs {
     pub(crate) fn open(directory: &Path) -> Result<Self> {
         fs::create_dir_all(directory).doing(format_args!("make {}", directory.display()))?;
         Ok(Blobs(directory.to_owned()))
+    }
+
+    /// Removes what was not written to its end. Nobody may be writing.
+    pub(crate) fn remove_unfinished(&self) {
+        for entry in fs::read_dir(&self.0).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(STAGED)
+                && let Err(error) = fs::remove_file(entry.path())
+            {
+                tracing::warn!(%error, "{} could not be removed", entry.path().display());
+            }
+        }
+    }
+
+    /// Where blobs are.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.0
     }
 
     /// Where a blob lies, whether it is there or not.
@@ -53,7 +72,8 @@ impl Blobs {
 
     /// Takes a blob in. With an expected digest, anything else is refused.
     pub(crate) fn put(&self, source: impl Read, expected: Option<&str>, limit: u64) -> Result<String> {
-        let mut staged = tempfile::NamedTempFile::new_in(&self.0).doing("stage a blob")?;
+        let mut staged =
+            tempfile::Builder::new().prefix(STAGED).tempfile_in(&self.0).doing("stage a blob")?;
         let mut hashing = Hashing { inner: staged.as_file_mut(), sha: Sha256::new() };
         let written = io::copy(&mut source.take(limit + 1), &mut hashing).doing("write a blob")?;
         let digest = digest_of(hashing.sha);

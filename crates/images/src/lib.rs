@@ -13,6 +13,7 @@
 
 mod archive;
 mod blobs;
+mod collect;
 mod document;
 mod hello;
 mod index;
@@ -25,6 +26,7 @@ mod reference;
 mod seal;
 mod store;
 
+pub use collect::{Bounds, Collected, Mode};
 pub use document::{Config, Image};
 pub use hello::{HELLO, JOB, serve_if_asked};
 pub use machine::{Base, Mount};

@@ -47,6 +47,14 @@ const TAKEN: [&str; 14] = [
     "ssl/certs",
     "ssl/openssl.cnf",
 ];
+/// Of these, files deep in directories that are written in their places: the bundles of certificates, Debian's and Red
+/// Hat's.
+const WRITTEN: [&str; 4] = [
+    "ssl/certs/ca-certificates.crt",
+    "pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "pki/ca-trust/extracted/openssl/ca-bundle.trust.crt",
+    "pki/tls/certs/ca-bundle.crt",
+];
 /// The largest file that is taken, in bytes.
 const MAX_FILE: u64 = 8 << 20;
 /// The unprivileged user that builds and their images run as.
@@ -136,10 +144,19 @@ impl Machine {
     /// Everything that a base is made from, told without reading it.
     fn key(&self, stamp: &str) -> String {
         let etc = |path: &str| stamp_of(&self.root, &format!("etc/{path}"));
-        let taken: String = TAKEN.iter().map(|path| etc(path)).collect();
-        let bundle = etc("ssl/certs/ca-certificates.crt");
-        let roots: String = ROOTS.iter().map(|path| stamp_of(&self.root, path)).collect();
-        format!("machine v{VERSION} {} {stamp}{taken}{bundle}{roots}", self.root.display())
+        let taken: String = TAKEN.iter().chain(&WRITTEN).map(|path| etc(path)).collect();
+        let links = ROOTS.iter().chain(&["usr/bin/python3"]);
+        let links: String = links.map(|path| stamp_of(&self.root, path)).collect();
+        format!("machine v{VERSION} {} {stamp}{taken}{}{links}", self.root.display(), self.linker())
+    }
+
+    /// The files that say where libraries are: their directory does not change when one of them does.
+    fn linker(&self) -> String {
+        let entries = fs::read_dir(self.root.join("etc/ld.so.conf.d")).into_iter().flatten().flatten();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names.iter().map(|name| stamp_of(&self.root, &format!("etc/ld.so.conf.d/{name}"))).collect()
     }
 
     /// The minor version of Python, as the name of the program behind `/usr/bin/python3` has it.

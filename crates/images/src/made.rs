@@ -19,6 +19,7 @@ use crate::{
     Config, Doing, Error, Images, Reference, Result,
     archive::put_manifest,
     blobs::{digest_of, replace_file, sync_directory},
+    collect::note_used,
     document::MAX_DOCUMENT,
     layer, machine, seal,
     store::{STAGED, open_to_instances},
@@ -63,9 +64,9 @@ pub(crate) struct Record {
 
 /// The content of a key's file.
 #[derive(Serialize, Deserialize)]
-struct Keyed {
+pub(crate) struct Keyed {
     key: String,
-    layer: String,
+    pub(crate) layer: String,
 }
 
 impl Images {
@@ -104,6 +105,7 @@ impl Images {
         let keyed = Keyed { key: key.to_owned(), layer: layer.digest.clone() };
         let text = serde_json::to_vec(&keyed).doing("keep a layer")?;
         replace_file(&self.0.made, &key_file(key), &text)?;
+        note_used(&self.0.made.join(key_file(key)));
         Ok(layer)
     }
 
@@ -123,9 +125,13 @@ impl Images {
 
     /// The layer that was kept under a key, if it is still here.
     pub fn made(&self, key: &str) -> Option<Layer> {
-        let bytes = fs::read(self.0.made.join(key_file(key))).ok()?;
-        let keyed: Keyed = serde_json::from_slice(&bytes).ok()?;
-        (keyed.key == key).then(|| self.made_layer(&keyed.layer)).flatten()
+        // Noted before it is looked for: from then on it is not collected.
+        let _held = self.hold().ok()?;
+        let file = self.0.made.join(key_file(key));
+        let keyed: Keyed = serde_json::from_slice(&fs::read(&file).ok()?).ok()?;
+        let layer = (keyed.key == key).then(|| self.made_layer(&keyed.layer)).flatten()?;
+        note_used(&file);
+        Some(layer)
     }
 
     fn made_layer(&self, digest: &str) -> Option<Layer> {
@@ -201,7 +207,7 @@ fn document(layers: &[String], config: &Config) -> serde_json::Value {
     })
 }
 
-fn layer_file(digest: &str) -> String {
+pub(crate) fn layer_file(digest: &str) -> String {
     format!("layer-{}", digest.trim_start_matches("sha256:"))
 }
 

@@ -199,6 +199,9 @@ impl Images {
     }
 
     async fn bring_in(&self, reference: &Reference, registries: &Registries) -> Result<(), Failure> {
+        // Until its manifest is here, nothing says what its blobs are for.
+        let images = self.clone();
+        let _held = blocking(move || images.hold()).await?;
         let session = Arc::new(Session::new(registries, reference)?);
         let asked = match &reference.pick {
             Pick::Tag(pick) | Pick::Digest(pick) => pick,

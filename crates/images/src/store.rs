@@ -28,7 +28,7 @@ pub struct Images(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     /// Held shared, also by other processes, while something is brought in or unpacked.
-    lock: PathBuf,
+    pub(crate) lock: PathBuf,
     pub(crate) blobs: Blobs,
     pub(crate) layers: PathBuf,
     references: PathBuf,
@@ -81,6 +81,7 @@ impl Images {
         let mine = open_lock(&lock)?;
         if flock(&mine, FlockOperation::NonBlockingLockExclusive).is_ok() {
             remove_unfinished(&layers);
+            blobs.remove_unfinished();
         }
         let rights = Rights::of_this_process();
         Ok(Images(Arc::new(Inner {
@@ -135,6 +136,14 @@ impl Images {
         }
         let manifest = self.manifest_of(&parsed)?.ok_or_else(|| Error::NotFound(reference.to_owned()))?;
         self.unpack(&manifest)
+    }
+
+    /// The manifests of the images that are always there, as far as they were asked for.
+    pub(crate) fn built_in_manifests(&self) -> Vec<String> {
+        let all = |manifests: &Manifests| {
+            [BuiltIn::Hello, BuiltIn::Job].map(|image| manifests.of(image).to_owned())
+        };
+        self.0.hello.get().map(all).into_iter().flatten().collect()
     }
 
     fn built_in(&self, image: BuiltIn) -> Result<String> {
@@ -194,7 +203,7 @@ impl Images {
     }
 
     /// The manifest behind a digest, and its own digest where an index leads to it.
-    fn manifest(&self, digest: &str) -> Result<(String, Manifest)> {
+    pub(crate) fn manifest(&self, digest: &str) -> Result<(String, Manifest)> {
         let bytes = self.0.blobs.read_small(digest, MAX_DOCUMENT)?;
         let Some(index) = Index::parse(&bytes) else {
             return Ok((digest.to_owned(), Manifest::parse(&bytes)?));
@@ -221,6 +230,7 @@ impl Images {
 
     /// Makes every layer of an image a directory, and tells how the image is run.
     pub(crate) fn unpack(&self, digest: &str) -> Result<Image> {
+        self.note_found(digest);
         let (digest, manifest) = self.manifest(digest)?;
         let document = Document::parse(&self.0.blobs.read_small(&manifest.config, MAX_DOCUMENT)?)?;
         document.check_architecture()?;
@@ -280,7 +290,7 @@ fn reference_file(reference: &Reference) -> String {
     digest.trim_start_matches("sha256:").to_owned()
 }
 
-fn open_lock(path: &Path) -> Result<File> {
+pub(crate) fn open_lock(path: &Path) -> Result<File> {
     OpenOptions::new().append(true).create(true).open(path).doing(format_args!("open {}", path.display()))
 }
 

@@ -15,7 +15,7 @@ const STATUS: &str = "Package: libc6\nStatus: install ok installed\nVersion: 2.3
     Package: python3.11\nStatus: install ok installed\nVersion: 3.11.2\n";
 
 /// A machine with a Python, secrets and users of its own.
-fn machine() -> TempDir {
+pub(crate) fn machine() -> TempDir {
     let root = tempfile::tempdir().unwrap();
     let put = |path: &str, text: &str| {
         let path = root.path().join(path);
@@ -57,9 +57,14 @@ fn reference() -> Reference {
 
 /// Publishes an app on the machine as it is.
 fn publish(images: &Images) -> String {
+    publish_with(images, "content")
+}
+
+/// Publishes an app with a file of this content.
+pub(crate) fn publish_with(images: &Images, content: &str) -> String {
     let base = images.machine_base().unwrap();
     let staged = images.stage().unwrap();
-    fs::write(staged.path().join("app"), "content").unwrap();
+    fs::write(staged.path().join("app"), content).unwrap();
     let layer = images.keep_layer(staged.path(), "app", 1000).unwrap();
     let config = Config { entrypoint: vec!["/app".into()], ..Config::default() };
     images.publish(&reference(), &[base.layer.digest, layer.digest], &config).unwrap()
