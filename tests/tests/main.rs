@@ -21,6 +21,7 @@
 //! | `rollout` | a new revision by steps, and back |
 //! | `run` | services: deployed, called, refused, killed |
 //! | `secrets_rest` | regional secrets, customers' keys, rotation, expiry |
+//! | `soak` | deploys, splits and kills under traffic: nothing is lost |
 //! | `sql` | Cloud SQL: instances, databases, users, and their end |
 //! | `terraform` | Terraform with Google's own provider |
 //! | `bad_input` | what a careless or hostile client sends |
@@ -46,6 +47,7 @@ mod rest;
 mod rollout;
 mod run;
 mod secrets_rest;
+mod soak;
 mod sql;
 mod survival;
 mod terraform;
