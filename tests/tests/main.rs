@@ -9,10 +9,12 @@
 //! | `credentials` | signing in, keys, federation, what accounts sign |
 //! | `deploy` | from a folder to a URL, with a database, and what is refused |
 //! | `gcloud` | gcloud, unmodified |
+//! | `groups` | groups by gcloud: made, filled, searched, granted something |
 //! | `iam` | conditions, custom roles, explanations, the audit log |
 //! | `inside` | Google's libraries inside a container, with no option at all |
 //! | `languages` | Google's libraries in five languages: the same calls end the same |
 //! | `jobs` | jobs: run, retried, cancelled, interrupted |
+//! | `least` | `haar iam least`: a service is left with what it uses |
 //! | `logs` | what services and clients write, and finding it |
 //! | `methods` | the page that names every method, its permission and its test |
 //! | `orgpolicy` | organization policies: set, inherited, tried out, obeyed |
@@ -35,10 +37,12 @@ mod contract;
 mod credentials;
 mod deploy;
 mod gcloud;
+mod groups;
 mod iam;
 mod inside;
 mod jobs;
 mod languages;
+mod least;
 mod logs;
 mod methods;
 mod orgpolicy;
