@@ -19,12 +19,14 @@ POLL = 0.0002
 class Haar:
     """One `haar up` in the foreground on a data directory. `started` is when it was spawned (monotonic seconds)."""
 
-    def __init__(self, context, data, detached=False):
+    def __init__(self, context, data, detached=False, idle_after=None):
         self.binary, self.data, self.port = context.haar, Path(data), free_port()
         self.pid = self.supervisor = None
         self.started = time.monotonic()
         arguments = [str(self.binary), "up", "--project", PROJECT, "--listen", f"127.0.0.1:{self.port}"]
-        self.spawned = self._spawn(arguments + (["--detach"] if detached else []))
+        arguments += ["--detach"] if detached else []
+        arguments += [f"--idle-after={idle_after}"] if idle_after is not None else []
+        self.spawned = self._spawn(arguments)
         context.at_end(self.stop)
 
     def _spawn(self, arguments):
