@@ -17,6 +17,7 @@ use kernel::{Caller, Mount, Result, grant};
 use super::v2_change::Form;
 use crate::{
     Run,
+    change::Place,
     record::{Kind, Service},
 };
 
@@ -44,16 +45,8 @@ pub(super) fn mount(mount: Mount<Run>) -> Mount<Run> {
             set_old,
         )
         .unary(projects_locations_services::TEST_IAM_PERMISSIONS, &[], test_old)
-        .unary(
-            projects_locations_workerpools::GET_IAM_POLICY,
-            const { &[grant("run.workerpools.getIamPolicy", "{resource}")] },
-            get_old_pool,
-        )
-        .unary(
-            projects_locations_workerpools::SET_IAM_POLICY,
-            const { &[grant("run.workerpools.setIamPolicy", "{resource}")] },
-            set_old_pool,
-        )
+        .unary(projects_locations_workerpools::GET_IAM_POLICY, &[], get_old_pool)
+        .unary(projects_locations_workerpools::SET_IAM_POLICY, &[], set_old_pool)
         .unary(projects_locations_workerpools::TEST_IAM_PERMISSIONS, &[], test_old_pool)
 }
 
@@ -114,8 +107,10 @@ async fn get_old_pool(
     caller: Caller,
     request: knative::ProjectsLocationsWorkerpoolsGetIamPolicyRequest,
 ) -> Result<knative::Policy> {
+    let pool = old_pool(&run, &request.resource).await?;
+    caller.require("run.workerpools.getIamPolicy", &pool.resource())?;
     let version = request.options.and_then(|options| options.requested_policy_version);
-    let request = read_request(request.resource, version);
+    let request = read_request(pool.resource_name(), version);
     get::<v2::WorkerPool>(run, caller, request).await.map(to_old)
 }
 
@@ -124,7 +119,9 @@ async fn set_old_pool(
     caller: Caller,
     request: knative::ProjectsLocationsWorkerpoolsSetIamPolicyRequest,
 ) -> Result<knative::Policy> {
-    let request = write_request(request.resource, request.body);
+    let pool = old_pool(&run, &request.resource).await?;
+    caller.require("run.workerpools.setIamPolicy", &pool.resource())?;
+    let request = write_request(pool.resource_name(), request.body);
     set::<v2::WorkerPool>(run, caller, request).await.map(to_old)
 }
 
@@ -133,8 +130,15 @@ async fn test_old_pool(
     caller: Caller,
     request: knative::ProjectsLocationsWorkerpoolsTestIamPermissionsRequest,
 ) -> Result<knative::TestIamPermissionsResponse> {
-    let request = test_request(request.resource, request.body);
+    let pool = old_pool(&run, &request.resource).await?;
+    let request = test_request(pool.resource_name(), request.body);
     test::<v2::WorkerPool>(run, caller, request).await.map(answer_old)
+}
+
+/// The pool that the old form names, which writes its collection in lower case: permissions are asked and policies kept
+/// by the one name that it has.
+async fn old_pool(run: &Run, name: &str) -> Result<Place> {
+    run.place(Kind::WorkerPool, &name.replacen("/workerpools/", "/workerPools/", 1)).await
 }
 
 /// A request in the old form as one in the new.

@@ -10,7 +10,7 @@ use kernel::{
     collection::Held,
     mask,
     mirror::Versioned,
-    operations::{Plan, to_any},
+    operations::{Plan, Progress, to_any},
 };
 use prost_types::{Any, FieldMask, Timestamp};
 
@@ -198,13 +198,16 @@ impl Run {
         let plan = Plan::new(format!("projects/{}/locations/{}", service.project, service.region), KIND);
         let memo = format!("{}\n{}", service.resource_name(), service.generation);
         let (run, name, generation) = (self.clone(), service.resource_name(), service.generation);
-        let work = move |_| async move { run.finished_change(&name, generation).await };
+        let work = move |progress| async move { run.finished_change(&progress, &name, generation).await };
         self.operations.start(plan.metadata(self.shown(held)).memo(memo), work).await
     }
 
-    async fn finished_change(&self, name: &str, generation: i64) -> Result<Any> {
+    async fn finished_change(&self, progress: &Progress, name: &str, generation: i64) -> Result<Any> {
         self.settled(name, generation).await?;
-        Ok(self.shown(&*self.services.get(name)?))
+        let shown = self.shown(&*self.services.get(name)?);
+        // gcloud reads the name of the new revision there.
+        progress.metadata(shown.clone()).await?;
+        Ok(shown)
     }
 
     fn shown(&self, held: &Versioned<Service>) -> Any {
@@ -221,7 +224,7 @@ impl Run {
             let memo = String::from_utf8_lossy(&left.memo).into_owned();
             let Some((name, generation)) = memo.split_once('\n') else { continue };
             let (run, name, generation) = (self.clone(), name.to_owned(), generation.parse().unwrap_or(0));
-            let work = move |_| async move { run.finished_change(&name, generation).await };
+            let work = move |progress| async move { run.finished_change(&progress, &name, generation).await };
             if let Err(error) = self.operations.resume(&left.name, work) {
                 tracing::warn!("{} is not resumed: {error:?}", left.name);
             }

@@ -1,7 +1,7 @@
 //! The other products, as small as they can honestly be.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
@@ -204,13 +204,17 @@ impl Images for Shelf {
     }
 }
 
-/// Lines, with the revision and the output they came from.
+/// Lines, with the revision and the output they came from, and the names of all containers that wrote some.
 #[derive(Default)]
-pub(crate) struct Notebook(pub(crate) Mutex<Vec<(Arc<str>, LogStream, String)>>);
+pub(crate) struct Notebook(
+    pub(crate) Mutex<Vec<(Arc<str>, LogStream, String)>>,
+    pub(crate) Mutex<BTreeSet<Arc<str>>>,
+);
 
 impl Logs for Notebook {
     fn line(&self, source: &LogSource, stream: LogStream, line: &str) {
         self.0.lock().unwrap().push((source.owner.part().clone(), stream, line.into()));
+        self.1.lock().unwrap().insert(source.container.clone());
     }
 
     fn tail(&self, source: &LogSource, lines: usize) -> Vec<String> {

@@ -57,6 +57,12 @@ pub(crate) async fn containers_share_a_network_and_volumes_and_end_together(worl
     assert_eq!(containers.iter().map(|one| &*one.name).collect::<Vec<_>>(), ["tide-1", "side"]);
     assert_eq!(world.get("tide", "/").await, (200, "serve".into()));
     assert_eq!(world.get("tide", "/via/9000/").await.1, "other");
+    world
+        .eventually("both have written, each in its name", || {
+            let wrote = world.log.1.lock().unwrap();
+            wrote.iter().map(|name| &**name).eq(["side", "tide-1"])
+        })
+        .await;
     assert_eq!(world.get("tide", "/via/9000/env/PORT").await.1, "", "requests go elsewhere");
     assert_eq!(world.get("tide", "/via/9000/env/K_SERVICE").await.1, "tide");
     assert_eq!(world.get("tide", "/write/here/note").await.1, "written");

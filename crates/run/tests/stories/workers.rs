@@ -232,6 +232,9 @@ pub(crate) async fn gcloud_reads_pools_in_another_form(world: Arc<World>) {
     world.call(namespaces_workerpools::CREATE, dry(None)).await.unwrap();
     world.eventually("two work", || instances(&world, "tide") == 2).await;
 
+    // They begin before it is stored that they do.
+    world.eventually("that is stored", || !world.engine().run.worker_pools()[0].revision.is_empty()).await;
+
     let named = || "namespaces/demo/workerpools/tide".to_owned();
     let get = || {
         world.call(namespaces_workerpools::GET, knative::NamespacesWorkerpoolsGetRequest { name: named() })
