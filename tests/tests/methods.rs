@@ -42,11 +42,11 @@ fn the_page_names_every_method_its_permission_and_a_test() {
 }
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace").to_owned()
 }
 
 fn name(method: &Value) -> &str {
-    method["method"].as_str().unwrap()
+    method["method"].as_str().expect("a name")
 }
 
 /// The page's tables, one for each host.
@@ -54,7 +54,7 @@ fn describe(served: &[Value], tests: &BTreeMap<String, String>) -> String {
     let mut page = String::from("\n## Every method\n");
     let mut host = "";
     for method in served {
-        let its = method["host"].as_str().unwrap();
+        let its = method["host"].as_str().expect("a host");
         if its != host {
             host = its;
             let title = if host.is_empty() { "on the hosts of several products" } else { host };
@@ -68,9 +68,13 @@ fn describe(served: &[Value], tests: &BTreeMap<String, String>) -> String {
 
 fn asked(method: &Value) -> String {
     let one = |asked: &Value| {
-        format!("`{}` on `{}`", asked["permission"].as_str().unwrap(), asked["resource"].as_str().unwrap())
+        format!(
+            "`{}` on `{}`",
+            asked["permission"].as_str().expect("a name"),
+            asked["resource"].as_str().expect("a resource")
+        )
     };
-    let all: Vec<_> = method["permissions"].as_array().unwrap().iter().map(one).collect();
+    let all: Vec<_> = method["permissions"].as_array().expect("a list").iter().map(one).collect();
     if all.is_empty() { "while it runs".into() } else { all.join(", ") }
 }
 

@@ -9,7 +9,7 @@ use super::{Api, names};
 
 /// Waits for an operation of a project.
 fn done(api: &Api, base: &str, operation: &Value) {
-    let name = operation["name"].as_str().unwrap();
+    let name = operation["name"].as_str().expect("a name");
     let deadline = Instant::now() + Duration::from_secs(120);
     loop {
         let now = api.get(&format!("{base}/operations/{name}"));
@@ -24,7 +24,7 @@ fn done(api: &Api, base: &str, operation: &Value) {
 
 fn major(haar: &Haar) -> Option<u64> {
     let listed: Value =
-        serde_json::from_str(&haar.cli(&["sql", "list", "--json"]).succeeds().stdout).unwrap();
+        serde_json::from_str(&haar.cli(&["sql", "list", "--json"]).succeeds().stdout).expect("JSON");
     let found = listed["versions"].as_array()?.iter().filter_map(|version| version["major"].as_u64()).max();
     if found.is_none() {
         skipped("PostgreSQL");

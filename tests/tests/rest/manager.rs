@@ -11,7 +11,7 @@ const HOST: &str = "cloudresourcemanager.googleapis.com";
 fn folder(api: &Api, parent: &str, name: &str) -> String {
     let made = api.post("v3/folders", json!({ "parent": parent, "displayName": name }));
     assert_eq!(made["done"], true, "{made}");
-    made["response"]["name"].as_str().unwrap().to_owned()
+    made["response"]["name"].as_str().expect("a name").to_owned()
 }
 
 #[test]

@@ -9,7 +9,7 @@ const REGION: &str = "us-central1";
 
 /// Waits for an operation of version 2.
 fn done(api: &Api, operation: &Value) -> Value {
-    let name = operation["name"].as_str().unwrap();
+    let name = operation["name"].as_str().expect("a name");
     let ended = api.post(&format!("v2/{name}:wait"), json!({ "timeout": "60s" }));
     assert!(ended["done"] == true && ended["error"].is_null(), "{ended}");
     ended["response"].clone()
@@ -76,9 +76,12 @@ fn services_their_revisions_and_operations() {
         assert_eq!(may, asked, "{version}");
     }
     let listed = api.get(&format!("v2/{place}/operations"));
-    assert!(names(&listed["operations"], "name").contains(&operation["name"].as_str().unwrap()), "{listed}");
-    api.delete(&format!("v2/{}", operation["name"].as_str().unwrap()));
-    let gone = api.refusal("GET", &format!("v2/{}", operation["name"].as_str().unwrap()), None);
+    assert!(
+        names(&listed["operations"], "name").contains(&operation["name"].as_str().expect("a name")),
+        "{listed}"
+    );
+    api.delete(&format!("v2/{}", operation["name"].as_str().expect("a name")));
+    let gone = api.refusal("GET", &format!("v2/{}", operation["name"].as_str().expect("a name")), None);
     assert_eq!(gone, "NOT_FOUND");
 }
 

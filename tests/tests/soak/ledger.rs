@@ -110,7 +110,7 @@ fn fault(request: &Request, disruptions: &[Disruption], served: &HashMap<String,
         _ if times > 1 && !(request.is_safe && is_excused) => format!("served {times} times"),
         _ => return None,
     };
-    let near = disruptions.iter().map(|one| one.from).filter(|from| *from <= request.ended).next_back();
+    let near = disruptions.iter().map(|one| one.from).rfind(|from| *from <= request.ended);
     Some(format!(
         "{} {:?}..{:?} (the last kill before its end: {near:?}): {why}",
         request.identity, request.begun, request.ended
