@@ -87,6 +87,7 @@ fn is_for_proxy(conn: &Conn, request: &Request<Incoming>) -> bool {
 }
 
 async fn pass_on(conn: Arc<Conn>, request: Request<Incoming>) -> Response<Body> {
+    conn.patience.release();
     if request.method() != Method::CONNECT {
         return proxy::forward(conn, request).await;
     }
@@ -123,6 +124,7 @@ fn misaddressed(request: &Request<Incoming>) -> Option<Response<Body>> {
 }
 
 async fn visit(site: &Arc<dyn Site>, conn: &Conn, request: Request<Incoming>) -> Response<Body> {
+    conn.patience.release();
     match guard::caught(async { site.serve(request, conn.peer, conn.tls).await }).await {
         Ok(response) => response,
         Err(panic) => {

@@ -20,6 +20,7 @@ mod hosts;
 pub mod json;
 mod listen;
 mod neighbour;
+mod patience;
 mod permits;
 mod proxy;
 pub mod rest;

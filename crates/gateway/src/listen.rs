@@ -29,6 +29,7 @@ use crate::{
     detect::{Protocol, Rewound, sniff},
     gateway::Shared,
     h2, neighbour,
+    patience::{Kept, Patience, Patient},
     site::Site,
 };
 
@@ -195,6 +196,7 @@ pub(crate) struct Conn {
     /// Whether it was opened through the forward proxy, and so may not ask for another.
     pub(crate) proxied: bool,
     pub(crate) ending: Ending,
+    pub(crate) patience: Patience,
     /// Its place among all connections.
     pub(crate) place: Arc<OwnedSemaphorePermit>,
 }
@@ -211,6 +213,7 @@ impl Conn {
             tls,
             proxied,
             ending: self.ending.clone(),
+            patience: Patience::default(),
             place: self.place.clone(),
         }
     }
@@ -285,6 +288,7 @@ fn begin(
         tls: false,
         proxied: false,
         ending: Ending(shared.connections.phase.subscribe()),
+        patience: Patience::default(),
         place: Arc::new(place),
     };
     tokio::spawn(enter(conn, Rewound::new(Bytes::new(), stream)));
@@ -339,17 +343,18 @@ async fn enter_secured(conn: Conn, mut io: Rewound<AnyIo>) {
 
 async fn http1<I: Io>(conn: Conn, io: Rewound<I>) {
     let limits = &conn.shared.limits;
+    // Never with `pipeline_flush`: it has hyper buffer a response without limit for a client that does not read.
     let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head)
-        .max_header_size(limits.head_bytes)
-        // Never `pipeline_flush`: with it hyper buffers a response without limit for a client that does not read.
-        .half_close(true);
+    builder.timer(TokioTimer::new()).header_read_timeout(limits.head).max_header_size(limits.head_bytes);
     let ending = conn.ending.clone();
     let conn = Arc::new(conn);
-    let service = service_fn(move |request| answer(conn.clone(), request));
-    let serving = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
+    let io = TokioIo::new(Patient::new(io, conn.patience.clone()));
+    let service = service_fn(move |request| {
+        let held = conn.patience.hold(&request);
+        let answer = answer(conn.clone(), request);
+        async move { answer.await.map(|response| response.map(|body| Kept::new(body, held))) }
+    });
+    let serving = pin!(builder.serve_connection(io, service).with_upgrades());
     drive(serving, ending, http1::UpgradeableConnection::graceful_shutdown).await;
 }
 

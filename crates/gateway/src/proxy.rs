@@ -18,6 +18,7 @@ use crate::{
     detect::Rewound,
     hosts,
     listen::{AnyIo, Conn, Phase, enter_again},
+    patience::Patient,
     site::{Body, full, text},
     upstream::{self, Failure, split},
 };
@@ -114,9 +115,9 @@ async fn take_in(conn: Arc<Conn>, request: Request<Incoming>) {
 /// The socket itself, where the connection ran on one directly: later reads then go straight to it.
 fn reclaim(upgraded: Upgraded) -> Result<Rewound<TcpStream>, AnyIo> {
     let parts = upgraded
-        .downcast::<TokioIo<Rewound<TcpStream>>>()
+        .downcast::<TokioIo<Patient<Rewound<TcpStream>>>>()
         .map_err(|upgraded| Box::new(TokioIo::new(upgraded)) as AnyIo)?;
-    let (unread, stream) = parts.io.into_inner().into_parts();
+    let (unread, stream) = parts.io.into_inner().into_inner().into_parts();
     let first = match (parts.read_buf, unread) {
         (read, unread) if unread.is_empty() => read,
         (read, unread) => BytesMut::from_iter(read.into_iter().chain(unread)).freeze(),

@@ -1,11 +1,19 @@
 //! Garbage, floods, slow and half-open connections: each is turned away, and the next client is served.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use gateway::Limits;
+use gateway::{Body, Hosts, Limits, Site};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use kernel::BoxFuture;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::mpsc,
 };
 
 use crate::{
@@ -90,6 +98,40 @@ async fn a_half_closed_connection_gets_its_answer() {
     stream.write_all(format!("GET {CALL} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await.unwrap();
     stream.shutdown().await.unwrap();
     assert!(read_all(stream).await.starts_with("HTTP/1.1 200 OK\r\n"));
+}
+
+/// Never answers, and tells when it is given up.
+struct Waiting(mpsc::UnboundedSender<&'static str>);
+
+struct Told(mpsc::UnboundedSender<&'static str>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        let _ = self.0.send("given up");
+    }
+}
+
+impl Site for Waiting {
+    fn serve(&self, _: Request<Incoming>, _: SocketAddr, _: bool) -> BoxFuture<'static, Response<Body>> {
+        self.0.send("asked").unwrap();
+        let told = Told(self.0.clone());
+        Box::pin(async {
+            let _told = told;
+            std::future::pending().await
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_request_at_a_site_is_given_up_when_its_client_has_gone() {
+    let (sender, mut said) = mpsc::unbounded_channel();
+    let site = Arc::new(Waiting(sender));
+    let world = World::with(|builder| builder.site(Hosts::exact("app.run.localhost"), "/", site));
+    let mut stream = TcpStream::connect(world.address()).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: app.run.localhost\r\n\r\n").await.unwrap();
+    assert_eq!(soon(said.recv()).await, Some("asked"));
+    drop(stream);
+    assert_eq!(soon(said.recv()).await, Some("given up"));
 }
 
 #[tokio::test]
