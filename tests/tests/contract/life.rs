@@ -90,27 +90,30 @@ fn a_programs_start_and_end() {
     let Some(world) = World::new(&[]) else { return };
     let asked = a_stubborn_one_is_asked_to_end(&world);
     world.holds_to(CLAUSES);
-    it_is_killed_after_a_grace(asked);
+    it_is_killed_after_a_grace(&world, asked);
 }
 
-const STUBBORN: &str = "contract-stubborn";
+/// What the stubborn one's command line has, on the machine: no other haar's.
+fn mark(world: &World) -> String {
+    format!("contract-stubborn-{}", world.haar.listen())
+}
 
 fn a_stubborn_one_is_asked_to_end(world: &World) -> Instant {
-    let stubborn = json!({ "args": [], "command": ["python3", "main.py", STUBBORN], "env": [{ "name": "STUBBORN", "value": "1" }] });
+    let stubborn = json!({ "args": [], "command": ["python3", "main.py", mark(world)], "env": [{ "name": "STUBBORN", "value": "1" }] });
     world.serve("stubborn", stubborn, json!({}));
-    assert_eq!(processes_named(STUBBORN).len(), 1);
+    assert_eq!(processes_named(&mark(world)).len(), 1);
     let asked = Instant::now();
     world.delete("stubborn");
     world.logged("stubborn", "terminated: SIGTERM");
     if asked.elapsed() < Duration::from_secs(5) {
-        assert_eq!(processes_named(STUBBORN).len(), 1, "it has ten seconds");
+        assert_eq!(processes_named(&mark(world)).len(), 1, "it has ten seconds");
     }
     asked
 }
 
 /// Lifecycle: a container that has not shut down after a defined grace period, ten seconds, is killed with SIGKILL.
-fn it_is_killed_after_a_grace(asked: Instant) {
-    eventually("the stubborn one is gone", || processes_named(STUBBORN).is_empty());
+fn it_is_killed_after_a_grace(world: &World, asked: Instant) {
+    eventually("the stubborn one is gone", || processes_named(&mark(world)).is_empty());
     assert!(asked.elapsed() >= Duration::from_secs(9), "it had {:?} only", asked.elapsed());
 }
 
