@@ -119,11 +119,12 @@ impl Cgroup for Group {
         Ok(())
     }
 
+    /// Done when every process has stopped, or somebody has thawed them meanwhile.
     fn freeze(&self) -> io::Result<()> {
         self.set_state("FROZEN")?;
         let state = self.file(Controller::Freezer, "freezer.state");
         let deadline = Instant::now() + FREEZE_TIME;
-        while std::fs::read_to_string(&state)?.trim() != "FROZEN" {
+        while std::fs::read_to_string(&state)?.trim() == "FREEZING" {
             if Instant::now() > deadline {
                 self.thaw()?;
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "processes do not stop"));
