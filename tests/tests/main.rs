@@ -26,6 +26,7 @@
 //! | `soak` | deploys, splits and kills under traffic: nothing is lost |
 //! | `sql` | Cloud SQL: instances, databases, users, and their end |
 //! | `terraform` | Terraform with Google's own provider |
+//! | `workers` | worker pools, and services under names of people's own |
 //! | `bad_input` | what a careless or hostile client sends |
 //! | `survival` | kill -9 at any moment |
 
@@ -55,3 +56,4 @@ mod soak;
 mod sql;
 mod survival;
 mod terraform;
+mod workers;
