@@ -17,6 +17,7 @@ mod cpu;
 mod domains;
 mod engine;
 mod fleet;
+mod images;
 pub mod jobs;
 mod liveness;
 pub mod local;
