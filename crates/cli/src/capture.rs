@@ -34,7 +34,7 @@ use tokio::{
 use crate::{
     data::DataDir,
     environment::Environment,
-    report::{Doing, Result, Trouble},
+    report::{Doing, Result, Trouble, tell},
 };
 
 /// Where programs look for certificates: Debian, Alpine and Go; Red Hat; OpenSSL's default; SUSE.
@@ -73,7 +73,7 @@ pub fn run(data: &DataDir, environment: &Environment, command: &[String]) -> Res
         let started = capture::start(&command, &order, |process| environment.apply(process));
         let Captured { child, offers, outward, door } =
             started.map_err(|error| refused(&command[0], &error))?;
-        let tell = |sentence: String| eprintln!("haar exec: {sentence}");
+        let tell = |sentence: String| tell!("haar exec: {sentence}");
         let answering = tokio::spawn(captured::serve(Network { offers, outward, door }, haar, way, tell));
         let ended = attend(child).await.doing("wait for the command");
         answering.abort();

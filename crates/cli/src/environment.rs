@@ -4,7 +4,11 @@
 //! our authority and whatever the machine trusted before, because people sit behind corporate proxies that have set
 //! these variables already.
 
-use std::{collections::BTreeMap, path::PathBuf, process::Command};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde_json::Value;
 
@@ -34,6 +38,9 @@ const BUNDLES: [&str; 13] = [
 /// Variables that would be looked at instead.
 const UNSET: [&str; 1] = ["SSL_CERT_DIR"];
 
+/// Google's command line, by its file.
+const GCLOUD: &str = "gcloud";
+
 /// What a command gets.
 pub struct Environment {
     set: BTreeMap<String, String>,
@@ -53,6 +60,16 @@ impl Environment {
     /// The file of certificates that the variables name.
     pub fn bundle(&self) -> &str {
         self.set.get(BUNDLES[0]).map_or("", String::as_str)
+    }
+
+    /// The same for a command that is about to be run. Where `gcloud auth login` leads is plain http, to this machine,
+    /// which the library that gcloud uses refuses unless told otherwise. Only commands that name gcloud are told
+    /// (`env NAME=VALUE gcloud …` is one): an app that does without TLS by mistake has to be refused here too.
+    pub fn of_command(mut self, command: &[String]) -> Self {
+        if command.iter().any(|word| Path::new(word).file_name().is_some_and(|name| name == GCLOUD)) {
+            self.set.insert("OAUTHLIB_INSECURE_TRANSPORT".into(), "1".into());
+        }
+        self
     }
 
     /// Gives it to a command.
@@ -146,12 +163,27 @@ fn add_identity(
     }
     if let Some(path) = credentials["sign_in"].as_str() {
         // A person's browser does not come through the proxy: `gcloud auth login` has to lead it here.
-        // That is plain http, to this machine, which the library that gcloud uses refuses unless told otherwise.
-        set.insert("OAUTHLIB_INSECURE_TRANSPORT".into(), "1".into());
         set.insert(
             "CLOUDSDK_AUTH_AUTH_HOST".into(),
             format!("http://localhost:{}{path}", running.listen.port()),
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_gcloud_may_sign_in_without_tls() {
+        let is_told = |line: &str| {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            let environment = Environment { set: BTreeMap::new() }.of_command(&words);
+            environment.set.contains_key("OAUTHLIB_INSECURE_TRANSPORT")
+        };
+        assert!(is_told("gcloud auth login") && is_told("/opt/google-cloud-sdk/bin/gcloud"));
+        assert!(is_told("env BROWSER=none gcloud auth login"));
+        assert!(!is_told("python3 app.py") && !is_told("gcloud/run.py") && !is_told(""));
+    }
 }

@@ -6,6 +6,8 @@
 
 // A binary has no outside: `pub` here means visible to the other modules.
 #![allow(unreachable_pub)]
+// They panic where nobody reads any more; see `report`.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod args;
 mod capture;
@@ -26,7 +28,7 @@ fn main() -> ExitCode {
     // Both take this process over if it was started for them: the helper that starts instances must have no threads.
     sandbox::helper::entry();
     if let Err(error) = images::serve_if_asked() {
-        eprintln!("cannot serve: {error}");
+        report::tell!("cannot serve: {error}");
         return ExitCode::FAILURE;
     }
     // The kernel registers a process for cheap barriers at once while it has one thread, and within 15 ms later.
@@ -35,7 +37,7 @@ fn main() -> ExitCode {
     let _ = rustix::thread::set_name(data::PROCESS_NAME);
     // Not left to clap, to which a variable such as HAAR_DATA is an argument too.
     if std::env::args_os().len() < 2 {
-        eprint!("{}", args::Haar::command().render_help());
+        report::say(format_args!("{}", args::Haar::command().render_help()));
         return ExitCode::from(2);
     }
     match args::Haar::parse().run() {

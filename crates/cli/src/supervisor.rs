@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     data::{DataDir, Running},
-    report::{Doing, Result, Trouble},
+    report::{Doing, Result, Trouble, tell},
     server,
 };
 
@@ -123,7 +123,7 @@ async fn watch_over(data: &DataDir, listener: TcpListener) -> Result<ExitCode> {
                 "haar ended {MAX_FAILED_STARTS} times in a row ({status}); not starting it again"
             )));
         }
-        eprintln!("haar ended ({status}); starting it again");
+        tell!("haar ended ({status}); starting it again");
         let pause = match was_serving && began.elapsed() < SHORT_LIFE {
             true => PAUSE,
             false => Duration::from_millis(50) * failed_starts.pow(2),

@@ -7,7 +7,7 @@ use clap::Args;
 use crate::{
     client,
     data::DataDir,
-    report::{self, Doing, Result, Trouble},
+    report::{self, Doing, Result, Trouble, tell},
 };
 
 /// Call any Google API: haar api GET secretmanager.googleapis.com/v1/projects/P/secrets
@@ -47,7 +47,7 @@ impl Api {
         if answer.status < 400 {
             return Ok(ExitCode::SUCCESS);
         }
-        eprintln!("haar: {host} answered {}", answer.status);
+        tell!("haar: {host} answered {}", answer.status);
         Ok(ExitCode::FAILURE)
     }
 }

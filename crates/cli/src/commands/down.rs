@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     data::{DataDir, is_haar},
-    report::{Doing, Result, Trouble},
+    report::{Doing, Result, Trouble, tell},
     run_directory,
 };
 
@@ -34,7 +34,7 @@ impl Down {
         }
         // Those of a haar that could not stop them any more.
         left_databases(data)?;
-        eprintln!("haar is down; its state stays in {}", data.path().display());
+        tell!("haar is down; its state stays in {}", data.path().display());
         Ok(ExitCode::SUCCESS)
     }
 
@@ -43,7 +43,7 @@ impl Down {
         match left_databases(data)? {
             0 => data.require_running().map(|_| ExitCode::SUCCESS),
             count => {
-                eprintln!("haar was down already; stopped {count} of its databases");
+                tell!("haar was down already; stopped {count} of its databases");
                 Ok(ExitCode::SUCCESS)
             }
         }

@@ -30,12 +30,12 @@ pub struct Exec {
 
 impl Exec {
     pub fn run(self, data: &DataDir) -> Result<ExitCode> {
-        let environment = Environment::prepare(data, self.principal.as_deref())?;
+        let (program, arguments) =
+            self.command.split_first().unwrap_or_else(|| unreachable!("clap asks for one"));
+        let environment = Environment::prepare(data, self.principal.as_deref())?.of_command(&self.command);
         if self.capture {
             return capture::run(data, &environment, &self.command);
         }
-        let (program, arguments) =
-            self.command.split_first().unwrap_or_else(|| unreachable!("clap asks for one"));
         let mut command = Command::new(program);
         command.args(arguments);
         environment.apply(&mut command);

@@ -2,10 +2,12 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand};
 use images::Reference;
+use serde_json::json;
 
 use crate::{
+    client,
     data::DataDir,
-    report::{self, Doing, Result, Trouble},
+    report::{self, Doing, Result, Trouble, tell},
 };
 
 /// Bring container images in, and list them
@@ -30,6 +32,15 @@ enum What {
         /// Its reference, such as docker.io/library/nginx:latest
         reference: String,
     },
+    /// Remove what no name, no service, no job and no build uses; haar does so by itself once a day
+    Prune {
+        /// Only tell what would go
+        #[arg(long)]
+        dry_run: bool,
+        /// Also what builds have kept for the next ones and did not use for this many days
+        #[arg(long, value_name = "DAYS", default_value_t = 30)]
+        older_than: u32,
+    },
     /// List what is there
     List {
         /// As JSON, for scripts
@@ -40,12 +51,16 @@ enum What {
 
 impl Images {
     pub fn run(self, data: &DataDir) -> Result<ExitCode> {
+        if let What::Prune { dry_run, older_than } = self.what {
+            return prune(data, dry_run, older_than);
+        }
         let images =
             images::Images::open(&data.make("images")?).map_err(|error| Trouble::new(error.to_string()))?;
         match self.what {
             What::Import { path, name } => import(&images, &path, name.as_deref()),
             What::Pull { reference } => pull(&images, &reference),
             What::List { json } => list(&images, json),
+            What::Prune { .. } => Ok(ExitCode::SUCCESS),
         }
     }
 }
@@ -68,7 +83,30 @@ fn pull(images: &images::Images, reference: &str) -> Result<ExitCode> {
     runtime
         .block_on(images.pull(&reference, &registries))
         .map_err(|error| Trouble::new(error.to_string()))?;
+    keep(images, &reference)?;
     report::print(format!("{reference}\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// An image that was asked for by its digest has no name yet, and would go with the next pruning.
+fn keep(images: &images::Images, reference: &str) -> Result<()> {
+    let Some((_, digest)) = reference.split_once('@') else { return Ok(()) };
+    let named = Reference::parse(reference).and_then(|parsed| images.tag(&parsed, digest));
+    named.map_err(|error| Trouble::new(error.to_string()))
+}
+
+/// Only the running haar knows what its services use.
+fn prune(data: &DataDir, dry_run: bool, older_than: u32) -> Result<ExitCode> {
+    let asked = json!({ "dry_run": dry_run, "older_than": u64::from(older_than) * 24 * 60 * 60 });
+    let removed = client::control(&data.require_running()?, "POST", "images/prune", Some(asked))?;
+    let count = |what: &str| removed[what].as_u64().unwrap_or_default();
+    let verb = if dry_run { "would remove" } else { "removed" };
+    let megabytes = count("bytes").div_ceil(1 << 20);
+    report::print(format!(
+        "{verb} {} layers and {} blobs, {megabytes} MiB\n",
+        count("layers"),
+        count("blobs")
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -81,7 +119,7 @@ fn list(images: &images::Images, json: bool) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if all.is_empty() {
-        eprintln!("no images yet, but for {}, which is always there", images::HELLO);
+        tell!("no images yet, but for {}, which is always there", images::HELLO);
     }
     report::print(all.iter().map(|(name, digest)| format!("{name}  {digest}\n")).collect::<String>())?;
     Ok(ExitCode::SUCCESS)

@@ -3,6 +3,7 @@
 pub mod api;
 pub mod deploy;
 pub mod down;
+mod entries;
 pub mod env;
 pub mod exec;
 pub mod iam;

@@ -1,6 +1,6 @@
 use std::{
     fs,
-    io::{self, BufRead, IsTerminal, Write},
+    io::{self, BufRead, IsTerminal},
     process::ExitCode,
 };
 
@@ -10,7 +10,7 @@ use sandbox::{Config, Isolation, Sandbox, wiring::Wiring};
 use crate::{
     commands::down::left_databases,
     data::DataDir,
-    report::{Doing, Result, Trouble},
+    report::{self, Doing, Result, Trouble, tell},
 };
 
 /// Forget everything: projects, services, secrets, databases
@@ -32,7 +32,7 @@ impl Reset {
             .next("stop it first with: haar down"));
         }
         if !data.path().exists() {
-            eprintln!("nothing to forget: {} does not exist", data.path().display());
+            tell!("nothing to forget: {} does not exist", data.path().display());
             return Ok(ExitCode::SUCCESS);
         }
         if !data.join("FORMAT").exists() && !data.join("store").exists() {
@@ -46,7 +46,7 @@ impl Reset {
         }
         left_databases(data)?;
         remove(data).doing(format_args!("delete {}", data.path().display()))?;
-        eprintln!("deleted {}", data.path().display());
+        tell!("deleted {}", data.path().display());
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -84,8 +84,7 @@ fn confirmed(data: &DataDir) -> Result<bool> {
     if !std::io::stdin().is_terminal() {
         return Ok(false);
     }
-    eprint!("Delete everything in {}? [y/N] ", data.path().display());
-    std::io::stderr().flush().doing("ask")?;
+    report::say(format_args!("Delete everything in {}? [y/N] ", data.path().display()));
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer).doing("read the answer")?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))

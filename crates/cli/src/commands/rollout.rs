@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use self::judge::{Counts, Verdict, judge};
 use super::deploy::{
     google::Google,
+    last_part,
     screen::{Screen, Step},
     service::{self, Extras},
     source,
@@ -342,11 +343,6 @@ fn settle(steps: &[u32]) -> Result<Vec<u32>> {
         steps.push(100);
     }
     Ok(steps)
-}
-
-/// The name of a thing without what it is in.
-fn last_part(name: &Value) -> &str {
-    name.as_str().unwrap_or_default().rsplit('/').next().unwrap_or_default()
 }
 
 fn path(text: &str) -> Result<String, String> {

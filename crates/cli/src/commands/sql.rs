@@ -7,7 +7,7 @@ use sql::Installation;
 use crate::{
     client,
     data::DataDir,
-    report::{self, Doing, Result, Trouble},
+    report::{self, Doing, Result, Trouble, tell},
 };
 
 /// Show which PostgreSQL there is for Cloud SQL, and bring one in
@@ -40,7 +40,7 @@ impl Sql {
             What::List { json } => list(data, json, &runtime),
             What::Install { version } => {
                 let installed = runtime
-                    .block_on(sql::install(&data.make("postgres")?, version, |told| eprintln!("{told}")))
+                    .block_on(sql::install(&data.make("postgres")?, version, |told| tell!("{told}")))
                     .map_err(|error| Trouble::new(error.message()))?;
                 report::print(format!("PostgreSQL {}  {}\n", installed.version, installed.bin.display()))?;
                 Ok(ExitCode::SUCCESS)

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 
 use crate::{
     data::{DataDir, Running},
-    report::{Doing, Result},
+    report::{Doing, Result, tell},
     server::{self, Settings, listener},
     supervisor::{self, Role},
 };
@@ -111,18 +111,18 @@ impl Up {
 }
 
 fn announce(data: &DataDir, running: &Running) {
-    eprintln!("haar {} is up on {}, project {}", running.version, running.listen, running.project);
-    eprintln!("  data  {}", data.path().display());
-    eprintln!("  try   haar exec -- gcloud secrets list");
+    tell!("haar {} is up on {}, project {}", running.version, running.listen, running.project);
+    tell!("  data  {}", data.path().display());
+    tell!("  try   haar exec -- gcloud secrets list");
 }
 
 /// What listening to other machines means.
 fn warn_of_others(listen: SocketAddr) {
     if !listen.ip().is_loopback() {
-        eprintln!(
+        tell!(
             "haar: {listen} can be reached by other machines: they call services and, with credentials, APIs"
         );
-        eprintln!(
+        tell!(
             "      without credentials no caller from another machine is anybody; a firewall keeps all out"
         );
     }

@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use kernel::BoxFuture;
 use serde_json::{Value, json};
 
-use super::{Parts, builds, least, served::Served, why};
+use super::{Parts, builds, least, published::Published, room, served::Served, why};
 use crate::report::{Result, Trouble};
 
 /// The largest body that a command sends.
@@ -70,7 +70,9 @@ impl Site for Control {
                 (Method::POST, "/_haar/credentials") => credentials(&parts, request).await,
                 (Method::POST, "/_haar/why") => explain(&parts, &about, request).await,
                 (Method::POST, "/_haar/least") => needed(&parts, request).await,
-                (Method::POST, "/_haar/publish") => publish(&parts, request).await,
+                (Method::POST, "/_haar/publish") => publish(parts, request).await,
+                (Method::POST, "/_haar/unpublish") => unpublish(parts, request).await,
+                (Method::POST, "/_haar/images/prune") => prune(&parts, request).await,
                 _ => Err((StatusCode::NOT_FOUND, "there is no such control call".into())),
             };
             answer(outcome)
@@ -130,15 +132,39 @@ async fn needed(parts: &Parts, request: Request<Incoming>) -> Outcome {
 }
 
 /// Gives a service a port of this machine.
-async fn publish(parts: &Parts, request: Request<Incoming>) -> Outcome {
+async fn publish(parts: Arc<Parts>, request: Request<Incoming>) -> Outcome {
     let asked = body_of(request).await?;
     let port = asked["port"].as_u64().and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
-    let (Some(port), Some(host)) = (port, asked["host"].as_str()) else {
+    let (Some(port), Some(host)) = (port, asked["host"].as_str().map(str::to_owned)) else {
         return Err(bad("a port and a service's host are needed"));
     };
-    let published = parts.published.get().ok_or_else(|| bad("haar is still starting"))?;
-    published.publish(port, host).map_err(|trouble| bad(&trouble.to_string()))?;
-    Ok(json!({}))
+    with_published(parts, move |published| published.publish(port, &host)).await
+}
+
+/// Takes the ports of a service back.
+async fn unpublish(parts: Arc<Parts>, request: Request<Incoming>) -> Outcome {
+    let asked = body_of(request).await?;
+    let host = asked["host"].as_str().ok_or_else(|| bad("a service's host is needed"))?.to_owned();
+    with_published(parts, move |published| published.unpublish(&host)).await
+}
+
+/// Changes which ports there are; that is written to the disk.
+async fn with_published(
+    parts: Arc<Parts>,
+    change: impl FnOnce(&Published) -> Result<()> + Send + 'static,
+) -> Outcome {
+    let changed = tokio::task::spawn_blocking(move || {
+        let published = parts.published.get().ok_or_else(|| Trouble::new("haar is still starting"))?;
+        change(published)
+    });
+    let changed = changed.await.unwrap_or_else(|error| Err(Trouble::new(error.to_string())));
+    changed.map(|()| json!({})).map_err(|trouble| bad(&trouble.to_string()))
+}
+
+/// Removes images that nothing uses.
+async fn prune(parts: &Parts, request: Request<Incoming>) -> Outcome {
+    let asked = body_of(request).await?;
+    room::answer(parts, &asked).await.map_err(|why| bad(&why))
 }
 
 fn bad(message: &str) -> (StatusCode, String) {

@@ -13,6 +13,7 @@ pub mod listener;
 mod oauth;
 mod operations;
 mod published;
+mod room;
 mod served;
 mod tried;
 mod way_out;
@@ -109,6 +110,7 @@ pub struct Parts {
     workloads: Arc<Workloads>,
     operations: Operations,
     instances: Instances,
+    images: images::Images,
     builds: build::Builds,
     /// Ports that are services' own; there once the gateway is.
     published: OnceLock<Published>,
@@ -154,9 +156,13 @@ async fn run(
     parts.operations.fail_unfinished().await.map_err(trouble)?;
     let housekeeping = tokio::spawn(keep_house(parts.iam.clone()));
     let watching = tokio::spawn(least::keep(parts.iam.clone()));
+    let room = tokio::spawn(room::keep(parts.clone()));
+    let ports = tokio::spawn(published::keep(parts.clone()));
     stop.asked().await;
     housekeeping.abort();
-    watching.abort();
+    for task in [watching, room, ports] {
+        task.abort();
+    }
     drop(opened);
     // Instances go first: while they finish, they may still need a token or an API.
     parts.fleet.shut_down().await;
@@ -246,7 +252,7 @@ impl Parts {
             policies: iam.clone(),
             identity: iam.clone(),
             secrets: secrets.clone(),
-            images: Arc::new(adapters::LocalImages(images)),
+            images: Arc::new(adapters::LocalImages(images.clone())),
             logs: logging.clone(),
             databases: sql.clone(),
             run_directory: run_directory.join(run_directory::VOLUMES),
@@ -272,6 +278,7 @@ impl Parts {
             workloads,
             operations,
             instances,
+            images,
             builds,
             published: OnceLock::new(),
             run_directory,

@@ -2,11 +2,15 @@
 //!
 //! Only the loopback interface gets such a port. Which ports there are is kept in a file, so that they are there again
 //! when haar is started again; one that somebody else has taken meanwhile is reported in the log and left out.
+//!
+//! A service has one such port: another one takes its place, `--publish none` takes it back, and it goes when the
+//! service is deleted, by whomever.
 
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use gateway::{Body, Gateway, Listener, Opened, Site};
@@ -16,7 +20,7 @@ use hyper::body::Incoming;
 use ingress::{Ingress, RoutedTo};
 use kernel::BoxFuture;
 
-use super::listener;
+use super::{Parts, listener};
 use crate::{
     data::DataDir,
     report::{Doing, Result},
@@ -24,6 +28,8 @@ use crate::{
 
 /// Where the ports are kept, in the data directory.
 const FILE: &str = "published.json";
+/// How often it is looked whether the services are still there.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// The ports that are open.
 pub struct Published {
@@ -52,7 +58,7 @@ impl Published {
         published
     }
 
-    /// Publishes a service on a port, in place of whatever service had it.
+    /// Publishes a service on a port, in place of whatever service had it and of its own other port. Blocks.
     ///
     /// # Errors
     /// When somebody else has the port, and who.
@@ -62,6 +68,31 @@ impl Published {
             Some(door) => door.service.become_host(host),
             None => drop(doors.insert(port, self.door(port, host)?)),
         }
+        doors.retain(|known, door| *known == port || *door.service.host() != *host);
+        self.write(&doors)
+    }
+
+    /// Takes a service's port back, if it has one. Blocks.
+    ///
+    /// # Errors
+    /// When that cannot be written down.
+    pub fn unpublish(&self, host: &str) -> Result<()> {
+        self.retain(|known| known != host)
+    }
+
+    /// Keeps the ports of these hosts and closes the others.
+    fn retain(&self, is_kept: impl Fn(&str) -> bool) -> Result<()> {
+        let mut doors = self.doors();
+        let before = doors.len();
+        doors.retain(|_, door| is_kept(&door.service.host()));
+        if doors.len() == before { Ok(()) } else { self.write(&doors) }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.doors().is_empty()
+    }
+
+    fn write(&self, doors: &BTreeMap<u16, Door>) -> Result<()> {
         let all: BTreeMap<u16, String> =
             doors.iter().map(|(port, door)| (*port, door.service.host().to_string())).collect();
         let text = serde_json::to_vec_pretty(&all).doing("write which ports are published")?;
@@ -83,6 +114,31 @@ impl Published {
     fn doors(&self) -> std::sync::MutexGuard<'_, BTreeMap<u16, Door>> {
         self.doors.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Takes the ports of deleted services back, for as long as haar runs.
+pub async fn keep(parts: Arc<Parts>) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if parts.published.get().is_none_or(Published::is_empty) {
+            continue;
+        }
+        let parts = parts.clone();
+        let kept = tokio::task::spawn_blocking(move || {
+            let services: Vec<String> = parts.run.status().into_iter().map(|service| service.url).collect();
+            let is_served = |host: &str| services.iter().any(|url| host_of(url) == host);
+            parts.published.get().map_or(Ok(()), |published| published.retain(is_served))
+        });
+        if let Ok(Err(trouble)) = kept.await {
+            tracing::warn!("the port of a deleted service comes back at the next start: {trouble}");
+        }
+    }
+}
+
+/// An address without scheme and port.
+fn host_of(url: &str) -> &str {
+    let host = url.split_once("://").map_or(url, |(_, host)| host);
+    host.split([':', '/']).next().unwrap_or_default()
 }
 
 /// A service, whatever host a request names.

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     client,
+    commands::entries,
     data::Running,
     report::{Result, Trouble},
 };
@@ -140,21 +141,7 @@ impl<'a> Google<'a> {
 
     /// The last lines that match a filter of Cloud Logging, the oldest first.
     pub fn last_lines(&self, filter: &str, lines: u32) -> Vec<String> {
-        let body = json!({
-            "resourceNames": [format!("projects/{}", self.project)],
-            "filter": filter,
-            "orderBy": "timestamp desc",
-            "pageSize": lines,
-        });
-        let listed =
-            self.call("POST", "logging.googleapis.com/v2/entries:list", Some(body)).unwrap_or_default();
-        let entries = listed["entries"].as_array().map(Vec::as_slice).unwrap_or_default();
-        entries.iter().rev().map(line).collect()
+        let newest = entries::newest(self, filter, lines).unwrap_or_default();
+        newest.iter().rev().map(entries::text).collect()
     }
-}
-
-/// An entry as a line: what was written, or the message of a structured one.
-fn line(entry: &Value) -> String {
-    let text = entry["textPayload"].as_str().or_else(|| entry["jsonPayload"]["message"].as_str());
-    text.map_or_else(|| entry["jsonPayload"].to_string(), str::to_owned)
 }

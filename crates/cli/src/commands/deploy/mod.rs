@@ -47,9 +47,9 @@ pub struct Deploy {
     /// The project, if not the usual one
     #[arg(long, value_name = "ID")]
     project: Option<String>,
-    /// Also serve it on this port of 127.0.0.1
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
-    publish: Option<u16>,
+    /// Also serve it on this port of 127.0.0.1, from now on; `none` takes the port back
+    #[arg(long, value_name = "PORT", value_parser = port)]
+    publish: Option<Port>,
     /// What it needs: made if it is not there, and wired
     #[arg(long = "with", value_enum, value_name = "WHAT")]
     needs: Vec<Need>,
@@ -81,6 +81,24 @@ pub struct Deploy {
 enum Need {
     /// A database in Cloud SQL for PostgreSQL
     Postgres,
+}
+
+/// What is asked for with `--publish`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Port {
+    /// This one.
+    Number(u16),
+    /// Not any more.
+    None,
+}
+
+fn port(text: &str) -> Result<Port, String> {
+    match text.parse() {
+        Ok(0) => Err("0 is no port; give one of 1 to 65535, or none".into()),
+        Ok(port) => Ok(Port::Number(port)),
+        Err(_) if text == "none" => Ok(Port::None),
+        Err(_) => Err("give a port of 1 to 65535, or none".into()),
+    }
 }
 
 /// What came of a deploy.
@@ -122,10 +140,12 @@ impl Deploy {
             migrate(google, wanted, &screen, &template, command)?;
         }
         let service = self.release(google, wanted, &screen, before.as_ref(), template, &mut made)?;
-        if let Some(port) = self.publish {
-            publish(google, &service, port)?;
-        }
-        Ok(Deployed { service, built, made, published: self.publish })
+        let published = match self.publish {
+            None => None,
+            Some(Port::None) => unpublish(google, &service).map(|()| None)?,
+            Some(Port::Number(port)) => publish(google, &service, port).map(|()| Some(port))?,
+        };
+        Ok(Deployed { service, built, made, published })
     }
 
     fn callers(&self) -> Callers {
@@ -230,6 +250,11 @@ fn publish(google: &Google<'_>, service: &Value, port: u16) -> Result<()> {
         .map_err(|trouble| trouble.next("it serves at its own address; choose another port with --publish"))
 }
 
+fn unpublish(google: &Google<'_>, service: &Value) -> Result<()> {
+    let asked = json!({ "host": host_of(service) });
+    client::control(google.running, "POST", "unpublish", Some(asked)).map(drop)
+}
+
 /// The service's address without scheme and port.
 fn host_of(service: &Value) -> &str {
     let address = service["uri"].as_str().unwrap_or_default();
@@ -238,7 +263,7 @@ fn host_of(service: &Value) -> &str {
 }
 
 /// The name of a thing without what it is in.
-fn last_part(name: &Value) -> &str {
+pub fn last_part(name: &Value) -> &str {
     name.as_str().unwrap_or_default().rsplit('/').next().unwrap_or_default()
 }
 

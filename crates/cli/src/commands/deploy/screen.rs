@@ -6,6 +6,8 @@ use std::{
     time::Instant,
 };
 
+use crate::report::{self, tell};
+
 /// Steps are written to standard error; standard output is for what comes out.
 pub struct Screen {
     is_terminal: bool,
@@ -31,20 +33,20 @@ impl Screen {
     /// A line for itself.
     pub fn line(&self, name: &str, text: &str) {
         self.clear();
-        eprintln!("  {name:NAME$}  {text}");
+        tell!("  {name:NAME$}  {text}");
     }
 
     /// Lines of somebody's output, set apart.
     pub fn quote(&self, lines: &[String]) {
         self.clear();
         for line in lines {
-            eprintln!("  | {}", printable(line));
+            tell!("  | {}", printable(line));
         }
     }
 
     fn clear(&self) {
         if self.is_live.replace(false) {
-            eprint!("\r\x1b[2K");
+            report::say(format_args!("\r\x1b[2K"));
         }
     }
 }
