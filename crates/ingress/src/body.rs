@@ -44,7 +44,19 @@ impl Body {
         Body(if bytes.is_empty() { Kind::Empty } else { Kind::Whole(bytes) })
     }
 
-    pub(crate) fn http1(exchange: Exchange, mut flight: Flight) -> Self {
+    /// What an instance answers with: at once if it is there already.
+    pub(crate) fn received(mut flight: Flight, mut exchange: Exchange) -> Self {
+        match exchange.take_whole() {
+            Some(bytes) => {
+                flight.response_bytes = bytes.len() as u64;
+                flight.land(exchange.into_reusable());
+                Body::whole(bytes)
+            }
+            None => Body::http1(exchange, flight),
+        }
+    }
+
+    fn http1(exchange: Exchange, mut flight: Flight) -> Self {
         flight.detach();
         Body(Kind::Http1(Box::new(Streaming { exchange: Some(exchange), flight, fault: None })))
     }

@@ -1,11 +1,6 @@
 //! The one function the gateway calls, and the few that set the table.
 
-use std::{
-    future::poll_fn,
-    net::SocketAddr,
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Instant,
-};
+use std::{future::poll_fn, net::SocketAddr, sync::Arc, time::Instant};
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
 use http_body::{Body as _, SizeHint};
@@ -30,7 +25,7 @@ use crate::{
     revision::{Admission, Fleet, Live, Revision},
     routes::{Table, Target},
     syntax,
-    trace::{Sampled, Trace},
+    trace::Trace,
     tunnel::{self, Switched},
 };
 
@@ -384,7 +379,7 @@ impl Call {
         if head.framing == Framing::Switched {
             switch(&mut response, self.flight, exchange, self.upgrade, self.deadline);
         } else {
-            *response.body_mut() = receive(self.flight, exchange);
+            *response.body_mut() = Body::received(self.flight, exchange);
         }
         response
     }
@@ -441,18 +436,6 @@ fn failed(flight: Flight, fault: Fault) -> Response<Body> {
     }
 }
 
-/// The body of a response: at once if it is there already.
-fn receive(mut flight: Flight, mut exchange: Exchange) -> Body {
-    match exchange.take_whole() {
-        Some(bytes) => {
-            flight.response_bytes = bytes.len() as u64;
-            flight.land(exchange.into_reusable());
-            Body::whole(bytes)
-        }
-        None => Body::http1(exchange, flight),
-    }
-}
-
 fn switch(
     response: &mut Response<Body>,
     flight: Flight,
@@ -485,17 +468,4 @@ fn binding(spec: &RevisionSpec, flight: &Flight, live: &Live, before: Option<Bou
 
 fn may_enter(target: &Target, request: &Request<Incoming>) -> bool {
     target.route.service.access == Access::All || request.extensions().get::<FromWorkload>().is_some()
-}
-
-impl Revision {
-    /// Cloud Run samples at most one trace that begins here in 10 s.
-    fn sample(&self, now: Instant) -> Sampled {
-        let now = self.time(now).as_micros() as u64 + 1;
-        let last = self.traced.load(Relaxed);
-        if last != 0 && now.saturating_sub(last) < 10_000_000 {
-            return Sampled::No;
-        }
-        self.traced.store(now, Relaxed);
-        Sampled::Yes
-    }
 }

@@ -2,9 +2,11 @@
 //!
 //! `traceparent` is W3C Trace Context; `X-Cloud-Trace-Context` is Google's older `TRACE/SPAN;o=1`.
 
+use std::{sync::atomic::Ordering::Relaxed, time::Instant};
+
 use http::HeaderMap;
 
-use crate::random;
+use crate::{random, revision::Revision};
 
 /// A place in a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,6 +148,19 @@ fn cloud(text: &[u8]) -> Option<([u8; 32], Sampled)> {
     match text.get(32) {
         None | Some(b'/' | b';') => Some((id, if sampled { Sampled::Yes } else { Sampled::No })),
         Some(_) => None,
+    }
+}
+
+impl Revision {
+    /// Cloud Run samples at most one trace that begins here in 10 s.
+    pub(crate) fn sample(&self, now: Instant) -> Sampled {
+        let now = self.time(now).as_micros() as u64 + 1;
+        let last = self.traced.load(Relaxed);
+        if last != 0 && now.saturating_sub(last) < 10_000_000 {
+            return Sampled::No;
+        }
+        self.traced.store(now, Relaxed);
+        Sampled::Yes
     }
 }
 
