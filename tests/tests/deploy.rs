@@ -103,6 +103,49 @@ fn a_program_becomes_a_service_and_its_next_revision() {
     assert!(published.1.ends_with("high water v2"), "{published:?}");
 }
 
+/// Whether somebody listens at an address, once that is as wanted or some seconds have gone by.
+fn listens(door: &str, is_wanted: bool) -> bool {
+    let until = Instant::now() + Duration::from_secs(30);
+    while TcpStream::connect(door).is_ok() != is_wanted && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    TcpStream::connect(door).is_ok()
+}
+
+#[test]
+fn a_port_is_given_back_and_nobody_has_to_read_to_the_end() {
+    let haar = Haar::start();
+    if !instances_run(&haar) {
+        return;
+    }
+    let app = folder(&haar, "tide", &listening());
+    let [one, other] = [a_free_port().to_string(), a_free_port().to_string()];
+    let [first, second] = [&one, &other].map(|port| format!("127.0.0.1:{port}"));
+    deployed(deploy(&haar, &app, &["--publish", &one]));
+    assert!(listens(&first, true));
+    deployed(deploy(&haar, &app, &["--publish", &other]));
+    assert!(listens(&second, true) && !listens(&first, false), "a service has one such port");
+    deployed(deploy(&haar, &app, &["--publish", "none"]));
+    assert!(!listens(&second, false));
+    deployed(deploy(&haar, &app, &["--publish", &other]));
+
+    // As in `haar logs tide --follow | head -1`.
+    let mut logs = haar.command(&["logs", "tide", "--follow"]);
+    let mut logs = logs.stdout(std::process::Stdio::piped()).spawn().expect("haar logs");
+    let mut line = [0; 8];
+    let mut out = logs.stdout.take().expect("its output");
+    out.read_exact(&mut line).expect("a line");
+    drop(out);
+    assert!(logs.wait().expect("it ends").success());
+
+    // Nothing that a service uses is removed; and the port goes with the service.
+    haar.cli(&["images", "prune", "--older-than", "0"]).succeeds();
+    let name = format!("run.googleapis.com/v2/projects/{PROJECT}/locations/us-central1/services/tide");
+    assert_eq!(get(&haar, &haar.api("GET", &name, None)["uri"]).0, 200);
+    haar.api("DELETE", &name, None);
+    assert!(!listens(&second, false));
+}
+
 #[test]
 fn flask_and_fastapi_are_found_out() {
     let haar = Haar::start();
