@@ -65,12 +65,13 @@ impl Logs {
         }
     }
 
-    /// What belongs to the service or the job, from a time on if one is given.
+    /// What belongs to the service, the job or the worker pool, from a time on if one is given.
     fn filter(&self, since: &str) -> String {
         let name = Value::from(self.name.as_str());
         let mut filter = format!(
             "((resource.type=\"cloud_run_revision\" AND resource.labels.service_name={name}) OR \
-             (resource.type=\"cloud_run_job\" AND resource.labels.job_name={name}))"
+             (resource.type=\"cloud_run_job\" AND resource.labels.job_name={name}) OR \
+             (resource.type=\"cloud_run_worker_pool\" AND resource.labels.worker_pool_name={name}))"
         );
         if !since.is_empty() {
             filter.push_str(&format!(" AND timestamp>=\"{since}\""));
