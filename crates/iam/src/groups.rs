@@ -18,7 +18,7 @@ use std::{
 use arc_swap::ArcSwap;
 use kernel::{
     Error, Result,
-    mirror::{Record, Versioned},
+    mirror::{Named, Record, Versioned},
     paging::Page,
     store::{Outcome, Txn},
 };
@@ -165,7 +165,7 @@ impl Iam {
     }
 
     /// The group that is named by an id, with its address.
-    pub(crate) fn group_by_id(&self, id: &str) -> Option<(Arc<str>, Arc<Versioned<GroupRecord>>)> {
+    pub(crate) fn group_by_id(&self, id: &str) -> Option<Named<GroupRecord>> {
         self.groups.scan("", "", 1, |email, group| group_id(email, group) == id).pop()
     }
 
@@ -174,7 +174,7 @@ impl Iam {
         &self,
         page: &Page,
         is_wanted: impl Fn(&str, &GroupRecord) -> bool,
-    ) -> (Vec<(Arc<str>, Arc<Versioned<GroupRecord>>)>, String) {
+    ) -> (Vec<Named<GroupRecord>>, String) {
         let found = self
             .groups
             .scan("", page.after(), page.size().saturating_add(1), |email, group| is_wanted(email, group));

@@ -1,8 +1,8 @@
 //! Identity: who calls, and what they may do.
 //!
 //! Service accounts and their keys, predefined and custom roles, policies with conditions, groups, workload identity
-//! federation, access and identity tokens, OAuth's endpoints, explanations, the audit log and what a metadata server
-//! says. [`Iam`] is all of it around one store; it stands behind the ports
+//! federation, access and identity tokens, OAuth's endpoints, explanations, what accounts use of their rights, the audit
+//! log and what a metadata server says. [`Iam`] is all of it around one store; it stands behind the ports
 //! [`Authority`](kernel::ports::Authority), [`Authenticator`](kernel::ports::Authenticator),
 //! [`Identity`](kernel::ports::Identity) and [`Policies`](kernel::ports::Policies), so the other crates never see
 //! this one. Everything a request needs is in memory; the store is only written.

@@ -117,7 +117,7 @@ struct Seen {
     permission: Box<str>,
     service: Box<str>,
     name: Box<str>,
-    first: u64,
+    first: AtomicU64,
     last: AtomicU64,
     count: AtomicU64,
 }
@@ -178,6 +178,7 @@ impl Usage {
         let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = self.seen.pin();
         if let Some(known) = seen.get(&key) {
+            known.first.fetch_min(used.first, Ordering::Relaxed);
             known.last.fetch_max(used.last, Ordering::Relaxed);
             known.count.fetch_add(used.count, Ordering::Relaxed);
             return;
@@ -221,6 +222,14 @@ impl Usage {
         }
     }
 
+    /// What was to be written of an account was not: it is tried again.
+    fn not_written(&self, account: &str) {
+        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(its) = accounts.get_mut(account) {
+            its.written = u64::MAX;
+        }
+    }
+
     /// The accounts of which something was noted since they were written, each with what is to be written.
     fn changed(&self) -> Vec<(Box<str>, UsedRecord)> {
         let mut by_account: HashMap<Box<str>, Vec<UseRecord>> = HashMap::new();
@@ -247,7 +256,7 @@ impl Seen {
             permission: used.permission.into(),
             service: used.service.into(),
             name: used.name.into(),
-            first: used.first,
+            first: used.first.into(),
             last: used.last.into(),
             count: used.count.into(),
         }
@@ -265,7 +274,7 @@ impl Seen {
             permission: self.permission.to_string(),
             service: self.service.to_string(),
             name: self.name.to_string(),
-            first: self.first,
+            first: self.first.load(Ordering::Relaxed),
             last: self.last.load(Ordering::Relaxed),
             count: self.count.load(Ordering::Relaxed),
         }
@@ -288,7 +297,10 @@ impl Iam {
                 true => Txn::new().delete(key),
                 false => Txn::new().put(key, used.to_stored()),
             };
-            self.store.txn(txn).await?;
+            if let Err(error) = self.store.txn(txn).await {
+                self.usage.not_written(&account);
+                return Err(error);
+            }
         }
         Ok(())
     }

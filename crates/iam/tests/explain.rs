@@ -111,6 +111,35 @@ async fn the_troubleshooter_tells_who_may_see_it() {
     assert!(policies.iter().all(|policy| policy.policy.is_none() && policy.binding_explanations.is_empty()));
 }
 
+#[tokio::test]
+async fn a_location_has_no_policy_that_could_be_hidden() {
+    let world = World::new().await;
+    let viewer = binding("roles/run.viewer", &["user:ada@example.com"]);
+    let owner = binding("roles/owner", &["user:ada@haar.localhost"]);
+    set(&world, &project(), vec![viewer, owner]).await.unwrap();
+    let full_resource_name = "//run.googleapis.com/projects/demo-project/locations/l/services/s/revisions/r";
+    let asked = |permission: &str| TroubleshootIamPolicyRequest {
+        access_tuple: Some(AccessTuple {
+            principal: "ada@example.com".into(),
+            full_resource_name: full_resource_name.into(),
+            permission: permission.into(),
+            ..AccessTuple::default()
+        }),
+    };
+    let answer =
+        world.call(world.owner(), TROUBLESHOOT_IAM_POLICY, asked("run.services.update")).await.unwrap();
+    assert_eq!(answer.overall_access_state(), OverallAccessState::CannotAccess, "and not unknown");
+    let policies = answer.allow_policy_explanation.unwrap().explained_policies;
+    let names: Vec<&str> = policies.iter().map(|policy| policy.full_resource_name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "//run.googleapis.com/projects/demo-project/locations/l/services/s",
+            "//cloudresourcemanager.googleapis.com/projects/demo-project"
+        ]
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 

@@ -193,6 +193,22 @@ async fn what_is_set_above_holds_below() {
     assert_eq!(effective, enforce(false), "nobody said anything");
 }
 
+/// Nothing asks these yet: they are kept, inherited and told, so that what sets them works.
+#[tokio::test]
+async fn constraints_on_storage_are_kept_for_whoever_asks() {
+    let world = World::new().await;
+    let bucket = Resource::new("storage.googleapis.com", "projects/my-project/buckets/b");
+    for constraint in ["storage.publicAccessPrevention", "storage.uniformBucketLevelAccess"] {
+        assert!(!world.policies.enforces(constraint, &bucket), "{constraint}");
+        world.create(ORGANIZATION, constraint, enforce(true)).await.unwrap();
+        assert!(world.policies.enforces(constraint, &bucket), "{constraint}");
+        world.create("projects/12", constraint, enforce(false)).await.unwrap();
+        assert!(!world.policies.enforces(constraint, &bucket), "{constraint}");
+        let listed = world.create("folders/5", constraint, allow(&["x"])).await.unwrap_err();
+        assert_eq!(listed.code(), Code::InvalidArgument, "{constraint} is on or off");
+    }
+}
+
 #[tokio::test]
 async fn what_makes_no_sense_is_refused() {
     let world = World::new().await;

@@ -318,10 +318,9 @@ mod tests {
             ("http://127.0.0.1:8", "http://127.0.0.1:9/keys", true),
         ] {
             let document = json!({"issuer": issuer, "jwks_uri": place}).to_string();
-            let mut web = web.0.lock().unwrap();
-            web.0.insert(format!("{issuer}/.well-known/openid-configuration"), document);
-            web.0.insert(place.into(), keys.clone());
-            drop(web);
+            let put = |url: String, text: String| drop(web.0.lock().unwrap().0.insert(url, text));
+            put(format!("{issuer}/.well-known/openid-configuration"), document);
+            put(place.to_owned(), keys.clone());
             assert_eq!(issuers.keys(issuer, |_| true).await.is_ok(), is_taken, "{place}");
         }
     }
