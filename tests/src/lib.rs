@@ -240,8 +240,18 @@ pub fn skipped_for(reason: &str) {
 /// Ends haar as a power cut would, and waits until its supervisor has it running again.
 pub fn kill_and_await(haar: &Haar) {
     let pid = haar.pid();
+    kill(pid);
+    await_another(haar, pid);
+}
+
+/// Ends haar's process as a power cut would.
+pub fn kill(pid: i32) {
     let killed = Command::new("kill").args(["-9", &pid.to_string()]).status().expect("kill runs");
     assert!(killed.success(), "there was no haar to kill");
+}
+
+/// Waits until haar runs as another process than this one.
+pub fn await_another(haar: &Haar, pid: i32) {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         let status = haar.cli(&["status", "--json"]);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tests::{PROJECT, kill_and_await};
+use tests::{PROJECT, await_another, kill};
 
 use super::{
     Dice, Soak,
@@ -158,8 +158,10 @@ fn programs(mark: &str) -> Vec<u32> {
 }
 
 fn kill_haar(soak: &Soak) {
+    let pid = soak.haar.pid();
     let from = soak.now();
-    kill_and_await(&soak.haar);
+    kill(pid);
+    await_another(&soak.haar, pid);
     note(soak, Disruption { what: What::Haar, from, to: soak.now() });
 }
 
