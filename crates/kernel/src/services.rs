@@ -20,6 +20,7 @@ const fn service(name: &'static str, title: &'static str) -> Service {
 /// All of them, by name.
 pub const ALL: &[Service] = &[
     service("artifactregistry.googleapis.com", "Artifact Registry API"),
+    service("cloudapis.googleapis.com", "Google Cloud APIs"),
     service("cloudbuild.googleapis.com", "Cloud Build API"),
     service("cloudidentity.googleapis.com", "Cloud Identity API"),
     service("cloudresourcemanager.googleapis.com", "Cloud Resource Manager API"),
