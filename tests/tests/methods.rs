@@ -51,7 +51,10 @@ fn name(method: &Value) -> &str {
 
 /// The page's tables, one for each host.
 fn describe(served: &[Value], tests: &BTreeMap<String, String>) -> String {
-    let mut page = String::from("\n## Every method\n");
+    let mut page = String::from(
+        "\n## Every method\n\nPermissions are asked before a method runs, unless it asks by itself as it runs. The last \
+         column names a test in `tests/tests` that calls it.\n",
+    );
     let mut host = "";
     for method in served {
         let its = method["host"].as_str().expect("a host");
@@ -75,7 +78,7 @@ fn asked(method: &Value) -> String {
         )
     };
     let all: Vec<_> = method["permissions"].as_array().expect("a list").iter().map(one).collect();
-    if all.is_empty() { "while it runs".into() } else { all.join(", ") }
+    if all.is_empty() { "as it runs".into() } else { all.join(", ") }
 }
 
 /// The test of each method that a page names.

@@ -38,6 +38,8 @@ struct Soak {
     over: AtomicBool,
     requests: Mutex<Vec<Request>>,
     disruptions: Mutex<Vec<Disruption>>,
+    /// Programs that were killed and not yet seen dead, and when they were last seen alive.
+    dying: Mutex<Vec<(u32, Duration)>>,
     began: Instant,
 }
 
@@ -79,6 +81,7 @@ impl Soak {
             over: AtomicBool::new(false),
             requests: Mutex::default(),
             disruptions: Mutex::default(),
+            dying: Mutex::default(),
             began: Instant::now(),
         })
     }
@@ -114,6 +117,7 @@ fn nothing_is_lost_whatever_the_weather() {
             let soak = &soak;
             scope.spawn(move || clients::ask_until_over(soak, client, Dice::of(seed, client + 2)));
         }
+        scope.spawn(|| weather::note_deaths(&soak));
         let weather = scope.spawn(|| weather::blow_until(&soak, end, Dice::of(seed, 1)));
         let done = weather.join();
         soak.over.store(true, Ordering::Relaxed);

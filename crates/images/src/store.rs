@@ -140,9 +140,7 @@ impl Images {
 
     /// The manifests of the images that are always there, as far as they were asked for.
     pub(crate) fn built_in_manifests(&self) -> Vec<String> {
-        let all = |manifests: &Manifests| {
-            BuiltIn::ALL.map(|image| manifests.of(image).to_owned())
-        };
+        let all = |manifests: &Manifests| BuiltIn::ALL.map(|image| manifests.of(image).to_owned());
         self.0.hello.get().map(all).into_iter().flatten().collect()
     }
 

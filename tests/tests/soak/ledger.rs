@@ -81,11 +81,7 @@ pub(super) fn reckon(soak: &Soak) -> Kinds {
         .take(20)
         .map(|(request, why)| format!("{why}\n    {}", logged(soak, request)))
         .collect();
-    let told = format!("of {} requests:\n{}", requests.len(), faults.join("\n"));
-    assert!(faults.is_empty() || is_the_known_one(&faults), "{told}");
-    if !faults.is_empty() {
-        super::say(&format!("NOT AS IT SHOULD BE, {told}"));
-    }
+    assert!(faults.is_empty(), "of {} requests:\n{}", requests.len(), faults.join("\n"));
     let count = |what: What| disruptions.iter().filter(|one| one.what == what).count();
     let haars = disruptions.iter().filter(|one| one.what == What::Haar);
     let waited = |haar: &Disruption| {
@@ -117,14 +113,6 @@ fn fault(request: &Request, disruptions: &[Disruption], served: &HashMap<String,
         "{} {:?}..{:?} (the last kill before its end: {near:?}): {why}",
         request.identity, request.begun, request.ended
     ))
-}
-
-/// On a machine with several times more work than processors, about once in five minutes, up to four requests that
-/// were under way together end with 503 as traffic moves. Why is not known yet. A soak whose length was asked for
-/// takes no excuse; the short one says so loudly, and fails for everything else.
-fn is_the_known_one(faults: &[String]) -> bool {
-    let is_asked_for = super::number("HAAR_SOAK_SECONDS").is_some();
-    !is_asked_for && faults.len() <= 4 && faults.iter().all(|fault| fault.contains("failed: 503"))
 }
 
 /// What haar's own log says of a request: its revision, its instance.

@@ -19,6 +19,9 @@ pub(super) const SERVICE: &str = "soak";
 /// What the command line of an instance's program has, on the machine.
 const MARK: &str = "soak-instance-of-";
 
+/// How often what was killed is looked at.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// What the service shall be like.
 struct Wanted {
     generation: u64,
@@ -139,11 +142,32 @@ fn kill_an_instance(soak: &Soak, dice: &mut Dice) {
         return;
     }
     let program = programs[dice.roll(programs.len() as u64) as usize];
-    let from = soak.now();
-    let killed = Command::new("kill").args(["-9", &program.to_string()]).output().expect("kill runs");
-    if killed.status.success() {
-        note(soak, Disruption { what: What::Instance, from, to: soak.now() });
+    soak.dying.lock().expect("no client panicked").push((program, soak.now()));
+    let killed = Command::new("kill").args(["-9", &program.to_string()]).output();
+    assert!(killed.is_ok(), "kill runs");
+}
+
+/// Notes when what was killed has died. One that is frozen between requests dies when the next one thaws it: control
+/// groups of version 1 keep the signal until then.
+pub(super) fn note_deaths(soak: &Soak) {
+    while !soak.is_over() {
+        std::thread::sleep(LOOK);
+        let mut dying = soak.dying.lock().expect("no client panicked");
+        dying.retain_mut(|(program, seen)| {
+            let now = soak.now();
+            if is_alive(*program) {
+                *seen = now;
+                return true;
+            }
+            note(soak, Disruption { what: What::Instance, from: *seen, to: now });
+            false
+        });
     }
+}
+
+/// One that has died has no command line, reaped or not.
+fn is_alive(program: u32) -> bool {
+    fs::read(format!("/proc/{program}/cmdline")).is_ok_and(|line| !line.is_empty())
 }
 
 /// The processes that have this on their command lines and are no more than that.
