@@ -122,6 +122,8 @@ fn pipelines(haar: &Haar) {
     let policy = || haar.gcloud(&format!("run services get-iam-policy tide {region}")).succeeds().stdout;
     assert!(policy().contains("user:ada@example.com"));
     haar.gcloud(&format!("run services remove-iam-policy-binding tide {region} {invoker}")).succeeds();
+    haar.gcloud(&format!("run services update tide {region} --no-invoker-iam-check")).succeeds();
+    assert_eq!(described(haar)["metadata"]["annotations"]["run.googleapis.com/invoker-iam-disabled"], "true");
     assert!(!policy().contains("user:ada@example.com"));
 }
 
@@ -184,6 +186,11 @@ fn accounts_roles_and_services_by_their_commands() {
     haar.gcloud("run services list").succeeds();
     assert!(read("projects list --format=value(projectId)").contains(PROJECT));
     assert!(read(&format!("projects get-ancestors {PROJECT} --format=value(type)")).starts_with("project"));
+    haar.gcloud("auth configure-docker us-central1-docker.pkg.dev --quiet").succeeds();
+    let docker = std::fs::read(haar.home().join(".docker/config.json")).expect("Docker's settings");
+    let docker: Value = serde_json::from_slice(&docker).expect("JSON");
+    assert_eq!(docker["credHelpers"]["us-central1-docker.pkg.dev"], "gcloud");
+
     haar.gcloud(&format!("iam service-accounts delete {account} --quiet")).succeeds();
     assert_eq!(list(), "");
 }
