@@ -1,9 +1,10 @@
 //! What service accounts use of what they may: which permission on which resource, when last and how often.
 //!
 //! Each decision that allows something to a service account is noted here, on the way of the call. What was noted before
-//! costs a hash, one look-up without a lock and a counter; only what is new waits for a lock. Names are cut to the level
-//! that a role can be granted on, so a thousand versions of a secret are one entry. The record is bounded, an account
-//! to [`MOST_OF_ACCOUNT`] entries and all of them to [`MOST`]; what is left out is said to be.
+//! costs a hash, one look-up without a lock and a counter; what is left out costs another look-up, and only what is taken
+//! in waits for a lock. Names are cut to the level that a role can be granted on, so a thousand versions of a secret are
+//! one entry. The record is bounded, an account to [`MOST_OF_ACCOUNT`] entries and all of them to [`MOST`]; what is left
+//! out is said to be.
 //!
 //! It is kept in memory and written now and then ([`Iam::write_usage`]): a restart forgets nothing, a kill what was noted
 //! since the last time. What was not used for [`KEPT`] is forgotten.
@@ -109,6 +110,8 @@ pub(crate) struct Usage {
     hasher: RandomState,
     /// Held while something new is taken in.
     accounts: Mutex<HashMap<Box<str>, Account>>,
+    /// The accounts of which something was left out, until there is room again.
+    full: papaya::HashMap<Box<str>, ()>,
     read: OnceCell<()>,
 }
 
@@ -128,8 +131,6 @@ struct Account {
     entries: usize,
     /// How often anything was used, when it was last written.
     written: u64,
-    /// Whether something was left out.
-    is_full: bool,
 }
 
 /// A key that is a hash already.
@@ -155,6 +156,7 @@ impl Usage {
         let key = self.hasher.hash_one((account, permission, service, name));
         match self.seen.pin().get(&key) {
             Some(seen) => seen.again(now),
+            None if self.full.pin().contains_key(account) => {}
             None => self.take_in(
                 key,
                 account,
@@ -186,7 +188,7 @@ impl Usage {
         let is_full = seen.len() >= MOST;
         let its = accounts.entry(account.into()).or_default();
         if is_full || its.entries >= MOST_OF_ACCOUNT {
-            its.is_full = true;
+            self.full.pin().insert(account.into(), ());
             return;
         }
         its.entries += 1;
@@ -203,8 +205,7 @@ impl Usage {
             .map(|seen| seen.to_record())
             .collect();
         uses.sort_by(|a, b| (&a.service, &a.name, &a.permission).cmp(&(&b.service, &b.name, &b.permission)));
-        let accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        (uses, accounts.get(account).is_some_and(|its| its.is_full))
+        (uses, self.full.pin().contains_key(account))
     }
 
     /// Forgets what is unwanted of an account, or of all.
@@ -213,9 +214,9 @@ impl Usage {
         let seen = self.seen.pin();
         for (key, one) in seen.iter().filter(|(_, one)| is_unwanted(one)) {
             seen.remove(key);
+            self.full.pin().clear();
             if let Some(its) = accounts.get_mut(&one.account) {
                 its.entries -= 1;
-                its.is_full = false;
                 // Whatever is left is to be written.
                 its.written = u64::MAX;
             }
