@@ -4,6 +4,7 @@ use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use ingress::Stream;
 use kernel::{BoxFuture, ports::LogSource};
+use tokio::sync::watch;
 
 /// Everything needed to start one instance: nothing in it has to be looked up any more.
 #[derive(Clone, Debug)]
@@ -113,6 +114,16 @@ pub enum Exit {
     Signal(i32),
     /// Because it wanted more memory than it may have.
     OutOfMemory,
+}
+
+impl Exit {
+    /// Waits until it is told. Whoever would have told it and is gone counts as killed.
+    pub(crate) fn told(mut exit: watch::Receiver<Option<Exit>>) -> BoxFuture<'static, Exit> {
+        Box::pin(async move {
+            let told = exit.wait_for(Option::is_some).await.ok().and_then(|exit| *exit);
+            told.unwrap_or(Exit::Signal(9))
+        })
+    }
 }
 
 /// A running instance.

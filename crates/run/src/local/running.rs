@@ -150,11 +150,7 @@ impl Running for LocalRunning {
     }
 
     fn ended(&self) -> BoxFuture<'static, Exit> {
-        let mut exit = self.exit.clone();
-        Box::pin(async move {
-            let ended = exit.wait_for(Option::is_some).await.ok().and_then(|exit| *exit);
-            ended.unwrap_or(Exit::Signal(9))
-        })
+        Exit::told(self.exit.clone())
     }
 
     fn freeze(&self) {
