@@ -105,10 +105,8 @@ Anonymous:             0 kB
 
     #[test]
     fn the_program_goes_on() {
-        let before = let_go().unwrap();
-        assert!(before > 0);
-        // What runs next is read from the file again.
-        assert!(format!("{:?}", read("").count()).contains('0'));
+        assert!(let_go().unwrap() > 0);
+        // What ran since was read from the file again.
         assert!(let_go().unwrap() > 0);
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{
     client,
     data::Running,
-    report::{self, Doing, Result},
+    report::{self, Doing, Result, Trouble},
 };
 
 /// Prints the calls that have this word in their method, address or permissions, whatever its case.
@@ -20,11 +20,15 @@ pub fn list(running: &Running, word: &str, json: bool) -> Result<ExitCode> {
         .flatten()
         .filter(|method| method.to_string().to_lowercase().contains(&word))
         .collect();
+    if wanted.is_empty() {
+        return Err(Trouble::new(format!("no call that is answered here has '{word}' in it"))
+            .next("all of them: haar api --list"));
+    }
     report::print(match json {
         true => serde_json::to_string_pretty(&wanted).doing("write JSON")? + "\n",
         false => wanted.iter().map(|method| told(method)).collect(),
     })?;
-    Ok(if wanted.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(ExitCode::SUCCESS)
 }
 
 /// A method for people: its name, then each way to call it, then what it asks.
