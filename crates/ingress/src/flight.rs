@@ -180,7 +180,14 @@ impl Flight {
         }
         headers.insert(header::SERVER, HeaderValue::from_static("Google Frontend"));
         // Nobody but the client may keep a response that sets a cookie.
-        if headers.contains_key(header::SET_COOKIE) {
+        let is_private = |value: &HeaderValue| {
+            value
+                .to_str()
+                .is_ok_and(|text| ["private", "no-store", "no-cache"].iter().any(|word| text.contains(word)))
+        };
+        if headers.contains_key(header::SET_COOKIE)
+            && !headers.get_all(header::CACHE_CONTROL).iter().any(is_private)
+        {
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
         }
     }

@@ -77,6 +77,15 @@ pub struct ServiceRoute {
     pub audiences: Vec<Box<str>>,
 }
 
+impl ServiceRoute {
+    /// Whether this is the same service, open to the same callers: who was let in here was let in there.
+    pub(crate) fn is_open_alike(&self, other: &ServiceRoute) -> bool {
+        (&self.project, &self.region, &self.name) == (&other.project, &other.region, &other.name)
+            && (self.access, self.invoker) == (other.access, other.invoker)
+            && self.audiences == other.audiences
+    }
+}
+
 /// How requests are spoken to an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Protocol {

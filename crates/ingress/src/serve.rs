@@ -273,7 +273,7 @@ impl Call {
     }
 
     /// While the request waited its revision lost all traffic: it goes where one that came now would go. Whether
-    /// there is such a place.
+    /// there is such a place; one that others may call was not asked whether this caller may.
     fn reroute(&mut self) -> bool {
         let host = self.door.as_ref().map_or(self.flight.host(), |RoutedTo(service)| service);
         let Some(target) = self.flight.shared.table.find(host) else { return false };
@@ -282,6 +282,9 @@ impl Call {
         else {
             return false;
         };
+        if !self.flight.route().service.is_open_alike(&target.route.service) {
+            return false;
+        }
         let Some(spec) = revision.spec.load_full() else { return false };
         let revision = revision.clone();
         self.flight.reroute(target.route, revision);
