@@ -4,20 +4,22 @@
 //! those around it (the kernel maps sixteen at a time). They cost nothing that others could not have: they are the
 //! file's, in the page cache. But they are what anybody sees who looks at how much memory a process has.
 
-use std::{fs, io};
+use std::{fs, io, path::Path};
 
 use crate::sys;
 
-/// Lets go of the pages of programs and libraries that this process has mapped and only read. What is still needed is
+/// Lets go of the pages of this process's own program that were only read. What is still needed is
 /// mapped again on its next use, from the page cache, at less than a microsecond for sixteen pages. Gives the number of
 /// bytes that were resident.
 ///
 /// # Errors
-/// Where `/proc/self/smaps` cannot be read.
+/// Where `/proc/self` cannot be read.
 pub fn let_go() -> io::Result<usize> {
+    let program = fs::read_link("/proc/self/exe")?;
     let mappings = fs::read_to_string("/proc/self/smaps")?;
     let mut resident = 0;
-    for mapping in read(&mappings).filter(Mapping::is_only_read) {
+    // Only the program's: what else is mapped may be unmapped by another thread meanwhile, and its place taken.
+    for mapping in read(&mappings).filter(|mapping| mapping.is_only_read(&program)) {
         sys::let_go_of_file_pages(mapping.start, mapping.end)?;
         resident += mapping.resident;
     }
@@ -38,9 +40,9 @@ struct Mapping<'a> {
 impl Mapping<'_> {
     /// Whether all of it is a file's, so that nothing is lost: what the linker has relocated and then made read-only
     /// is not.
-    fn is_only_read(&self) -> bool {
+    fn is_only_read(&self, program: &Path) -> bool {
         let is_shown = self.permissions.starts_with("r-") && self.permissions.ends_with('p');
-        is_shown && self.path.starts_with('/') && self.anonymous == 0 && self.resident > 0
+        is_shown && Path::new(self.path) == program && self.anonymous == 0 && self.resident > 0
     }
 }
 
@@ -93,14 +95,20 @@ Anonymous:           752 kB
 55d0c1dcb000-55d0c1dce000 rw-p 01dcb000 fe:00 1 /usr/bin/haar
 Rss:                  12 kB
 Anonymous:             0 kB
+7f0000000000-7f0000021000 r-xp 00000000 fe:00 2 /lib/libc.so.6
+Rss:                1200 kB
+Anonymous:             0 kB
 7ffc00000000-7ffc00021000 r-xp 00000000 00:00 0                          [vdso]
 Rss:                   4 kB
 Anonymous:             0 kB
 ";
-        let chosen: Vec<_> =
-            read(smaps).filter(Mapping::is_only_read).map(|m| (m.start, m.resident / 1024)).collect();
+        let program = Path::new("/usr/bin/haar");
+        let chosen: Vec<_> = read(smaps)
+            .filter(|mapping| mapping.is_only_read(program))
+            .map(|m| (m.start, m.resident / 1024))
+            .collect();
         assert_eq!(chosen, [(0x55d0_c000_0000, 700), (0x55d0_c078_4000, 9000)]);
-        assert_eq!(read(smaps).count(), 5);
+        assert_eq!(read(smaps).count(), 6);
     }
 
     #[test]

@@ -46,11 +46,12 @@ fn threads() -> usize {
 
 /// Drops pages of a mapping of a file from this process's page tables. They are read from the file when used again.
 ///
-/// The mapping must be private, not writable, and hold nothing but the file's content.
+/// The mapping must be the running program's own, which stays as long as the process, and hold nothing but the file's
+/// content.
 pub(crate) fn let_go_of_file_pages(start: usize, end: usize) -> io::Result<()> {
     let address = std::ptr::with_exposed_provenance_mut::<std::ffi::c_void>(start);
-    // SAFETY: the kernel replaces what is mapped there by what is mapped there: the same pages of the same file, which
-    // a running program's file keeps (it cannot be opened for writing).
+    // SAFETY: the kernel replaces what is mapped there by what is mapped there: the same pages of the same file. The
+    // file cannot be opened for writing while it runs, and nobody unmaps the program.
     match unsafe { libc::madvise(address, end - start, libc::MADV_DONTNEED) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
