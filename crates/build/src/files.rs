@@ -39,7 +39,8 @@ impl Files {
     pub(crate) fn open(root: &Path) -> io::Result<Files> {
         let scratch = root.join(SCRATCH);
         if scratch.exists() {
-            fs::rename(&scratch, root.join(format!("{LEFT}{}", std::process::id())))?;
+            let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
+            fs::rename(&scratch, root.join(format!("{LEFT}{}-{since}", std::process::id())))?;
         }
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&scratch)?;
         remove_left(root.to_owned());
@@ -119,7 +120,10 @@ fn trim(cache: &Path, most: u64, age: Duration) -> io::Result<()> {
     for other in others.filter(|other| other.path() != cache) {
         let modified = other.metadata().and_then(|found| found.modified());
         if modified.is_ok_and(|then| then.elapsed().is_ok_and(|since| since > age)) {
-            fs::remove_dir_all(other.path())?;
+            // What a killed build left to users who are not haar's stays, and is no reason to go without a cache.
+            if let Err(error) = fs::remove_dir_all(other.path()) {
+                tracing::warn!(%error, cache = %other.path().display(), "an old cache cannot be removed");
+            }
         }
     }
     Ok(())
