@@ -19,13 +19,15 @@ pub fn command(change: Change, grant: &Value, member: &str) -> Option<String> {
         Change::Remove => "remove-iam-policy-binding",
     };
     let role = grant["role"].as_str()?;
-    let condition = quoted(&condition(&grant["condition"]));
+    let condition = condition(&grant["condition"])?;
     let mut line =
         format!("gcloud {group} {verb} {rest} --member={} --role={}", quoted(member), quoted(role));
-    // Artifact Registry and jobs know no conditions.
+    // Artifact Registry and jobs know no conditions: one that is there cannot be said.
     if !matches!(group, "artifacts repositories" | "run jobs") {
         line.push_str(" --condition=");
-        line.push_str(&condition);
+        line.push_str(&quoted(&condition));
+    } else if condition != "None" {
+        return None;
     }
     Some(line)
 }
@@ -78,17 +80,18 @@ fn place(full: &str) -> Option<(&'static str, String)> {
     })
 }
 
-/// A condition as gcloud's flag takes it: `None`, or its parts, set apart by a sign that none of them has.
-fn condition(condition: &Value) -> String {
+/// A condition as gcloud's flag takes it: the word `None`, or its parts, set apart by a sign that none of them has.
+/// Nothing where every sign is taken.
+fn condition(condition: &Value) -> Option<String> {
     let part = |name: &str| condition[name].as_str().filter(|text| !text.is_empty());
-    let Some(expression) = part("expression") else { return "None".into() };
+    let Some(expression) = part("expression") else { return Some("None".into()) };
     let mut parts = vec![format!("expression={expression}")];
     parts.extend(["title", "description"].iter().filter_map(|name| Some(format!("{name}={}", part(name)?))));
     let is_free = |sign: &str| !parts.iter().any(|part| part.contains(sign));
-    match [",", ":", ";", "#", "~", "@@"].into_iter().find(|sign| is_free(sign)) {
-        Some(",") | None => parts.join(","),
-        Some(sign) => format!("^{sign}^{}", parts.join(sign)),
-    }
+    Some(match [",", ":", ";", "#", "~", "@@"].into_iter().find(|sign| is_free(sign))? {
+        "," => parts.join(","),
+        sign => format!("^{sign}^{}", parts.join(sign)),
+    })
 }
 
 /// A word as a shell takes it.

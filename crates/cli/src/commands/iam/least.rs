@@ -54,16 +54,19 @@ fn account_of(running: &Running, Whose { name, region, project }: &Whose) -> Res
 }
 
 /// What is given comes first, so that nothing is missing in between. Nothing is taken from an account that was never
-/// seen to use anything: it was not watched yet.
+/// seen to use anything (it was not watched yet), whose record is incomplete, or to which something must be given that
+/// gcloud has no command for.
 fn commands(answer: &Value) -> Vec<String> {
     if items(&answer["used"]).next().is_none() {
         return Vec::new();
     }
     let member = format!("serviceAccount:{}", text(&answer["account"]));
-    let taken = items(&answer["has"]).filter(|one| one["fate"] != "keep");
-    let gives = items(&answer["gives"]).map(|grant| (Change::Add, grant));
-    let all = gives.chain(taken.map(|grant| (Change::Remove, grant)));
-    all.filter_map(|(change, grant)| command(change, grant, &member)).collect()
+    let gives: Vec<Option<String>> =
+        items(&answer["gives"]).map(|grant| command(Change::Add, grant, &member)).collect();
+    let is_whole = answer["partial"] != true && gives.iter().all(Option::is_some);
+    let taken = items(&answer["has"]).filter(|one| is_whole && one["fate"] != "keep");
+    let takes = taken.filter_map(|grant| command(Change::Remove, grant, &member));
+    gives.into_iter().flatten().chain(takes).collect()
 }
 
 /// The answer for people. Writing to a string cannot fail.
