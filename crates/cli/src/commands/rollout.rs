@@ -181,7 +181,9 @@ impl Under<'_> {
         for path in paths {
             let step = self.screen.step("check");
             step.now(path);
-            let answer = client::visit(self.google.running, host, path)?;
+            let Ok(answer) = client::visit(self.google.running, host, path) else {
+                return Ok(Err(Worse(format!("{path} is not answered"))));
+            };
             if !(200..400).contains(&answer.status) {
                 let hint = match answer.status {
                     401 | 403 => " (only those who may invoke the service can check it)",
