@@ -78,7 +78,6 @@ impl Run {
 async fn fill(run: Weak<Run>, id: RevisionId, mut given_up: oneshot::Receiver<()>) {
     let mut pause = PAUSE;
     loop {
-        let begun = Instant::now();
         let Some(run) = run.upgrade().filter(|run| !run.fleet.is_closed()) else { return };
         let hired = tokio::select! {
             hired = hire(&run, &id) => hired,
@@ -86,6 +85,8 @@ async fn fill(run: Weak<Run>, id: RevisionId, mut given_up: oneshot::Receiver<()
         };
         // An instance may run for as long as haar: nothing else is kept for its sake.
         drop(run);
+        // Counted from when it could work: one that is long in failing to start is not restarted at once.
+        let begun = Instant::now();
         if let Some(running) = hired {
             tokio::select! {
                 _ = running.ended() => {}
