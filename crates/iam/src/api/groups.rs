@@ -18,7 +18,7 @@ use apis::google::discovery::cloudidentity::v1::{
     *,
 };
 use kernel::{
-    Caller, Error, Mount, Resource, Result,
+    Caller, Code, Error, Mount, Resource, Result,
     error::Detail,
     mirror::Versioned,
     names::{CUSTOMER, ORGANIZATION},
@@ -202,7 +202,10 @@ async fn patch(iam: Arc<Iam>, caller: Caller, request: GroupsPatchRequest) -> Re
 
 async fn delete(iam: Arc<Iam>, caller: Caller, request: GroupsDeleteRequest) -> Result<Operation> {
     let (email, _) = named(&iam, &caller, &request.name)?;
-    iam.delete_group(&email).await.map_err(|_| hidden(&request.name))?;
+    iam.delete_group(&email).await.map_err(|error| match error.code() {
+        Code::NotFound => hidden(&request.name),
+        _ => error,
+    })?;
     Ok(Operation { done: Some(true), response: Some(empty()), ..Operation::default() })
 }
 

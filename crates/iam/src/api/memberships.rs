@@ -43,6 +43,8 @@ async fn create(iam: Arc<Iam>, caller: Caller, request: GroupsMembershipsCreateR
     let is_new = |record: &mut GroupRecord| {
         let Err(at) = record.members.binary_search(&email) else { return Ok(false) };
         record.members.insert(at, email.clone());
+        // Who was a member once may have left roles behind.
+        record.memberships.retain(|one| one.email != email);
         let (email, roles) = (email.clone(), roles.clone());
         record.memberships.push(MembershipRecord { email, roles, created: now, updated: now });
         Ok(true)
@@ -139,6 +141,9 @@ async fn modify_roles(
     let (added, removed) = (accepted(&given.add_roles)?, names(given.remove_roles)?);
     let now = iam.clock.unix();
     let change = |record: &mut GroupRecord| {
+        if record.members.binary_search(&email).is_err() {
+            return Err(hidden(&request.name));
+        }
         let mut held = details(record, &email);
         held.updated = now;
         held.roles.retain(|role| !removed.contains(role));
