@@ -1,7 +1,7 @@
 """How many instances and services fit: 200 instances that start at once, 1,000 services that nobody calls, and a burst
 of 1,000 requests at a service without instances.
 
-The instances are busybox's httpd, a static program, with a quarter of a CPU and 128 MiB each. They are counted by haar
+The instances are busybox's httpd, a static program, with one CPU and 128 MiB each. They are counted by haar
 itself, which counts one when its program runs; that all of them answer is asked afterwards. A service that nobody calls
 has no instance: what it costs is memory of the serving process, after what was started to prove it has been retired.
 """
