@@ -9,7 +9,8 @@ from harness.haar import cpu_seconds
 from harness.report import percentile
 
 CONNECTIONS = 32
-# Fixed rates are spread evenly over so many connections.
+# Fixed rates are spread evenly over so many connections, which call by turns: h2load would have all of them call at the
+# same moment and then none of them for a while, which measures the length of a queue.
 PACED_CONNECTIONS = 20
 
 
@@ -28,8 +29,8 @@ def h2load(context, url, arguments, pids, rate=None, answer_bytes=None):
     log = context.scratch / "h2load.log"
     log.unlink(missing_ok=True)
     clients = PACED_CONNECTIONS if rate else CONNECTIONS
-    pace = [f"--rps={rate / clients:g}"] if rate else []
-    command = [tool("h2load", "nghttp2-client"), "-t1", f"-c{clients}", "-m1", f"-D{context.seconds}", *pace]
+    pace = _pace(rate, context.seconds) if rate else [f"-D{context.seconds}"]
+    command = [tool("h2load", "nghttp2-client"), "-t1", f"-c{clients}", "-m1", *pace]
     text, cpu = _run([*command, f"--log-file={log}", *arguments, url], pids, context.seconds)
     done, good = (int(re.search(rf"(\d+) {word}", text)[1]) for word in ("done", "succeeded"))
     if good != done or not done:
@@ -40,6 +41,12 @@ def h2load(context, url, arguments, pids, rate=None, answer_bytes=None):
         raise RuntimeError(f"h2load: {done} answers hold {data} bytes, not {answer_bytes} each")
     micros = sorted(int(line.split()[2]) for line in log.read_text().splitlines())
     return Loaded(done / context.seconds, percentile(micros, 0.99) / 1000, cpu / done * 1e6)
+
+
+def _pace(rate, seconds):
+    """A fixed rate: a connection's first call comes when it is opened, so they are opened within one period of it."""
+    opened = f"--rate={round(rate / 1000)}"
+    return [f"-n{rate * seconds}", f"--rps={rate / PACED_CONNECTIONS:g}", opened, "--rate-period=1ms"]
 
 
 def wrk(context, url, headers, pids, inside=()):
