@@ -73,6 +73,27 @@ pub fn parse<'n, const N: usize>(name: &'n str, collections: [&str; N]) -> Optio
     segments.next().is_none().then_some(ids)
 }
 
+/// The project, folder or organization that a name begins with: `projects/p` of `projects/p/secrets/s`. `None` where it
+/// begins with none.
+pub fn container(name: &str) -> Option<&str> {
+    let kinds = ["projects/", "folders/", "organizations/"];
+    let kind = kinds.into_iter().find(|kind| name.starts_with(kind))?;
+    let id = name[kind.len()..].split('/').next().filter(|id| !id.is_empty())?;
+    Some(&name[..kind.len() + id.len()])
+}
+
+/// Whether a name is that of a project, a folder or an organization.
+pub fn is_container(name: &str) -> bool {
+    container(name) == Some(name)
+}
+
+/// Takes a name apart behind its project: `projects/p/secrets/s` gives `p` and `/secrets/s`. `None` for what is in no
+/// project.
+pub fn in_project(name: &str) -> Option<(&str, &str)> {
+    let inside = name.strip_prefix("projects/")?;
+    Some(inside.split_at(inside.find('/').unwrap_or(inside.len())))
+}
+
 /// Checks a project id by Google's rule: 6 to 30 lowercase letters, digits and hyphens, a letter first, no
 /// hyphen last (<https://cloud.google.com/resource-manager/docs/creating-managing-projects>). A legacy
 /// `domain.com:` prefix is allowed.
@@ -88,5 +109,39 @@ pub fn check_project_id(id: &str) -> Result<()> {
         Err(Error::invalid(format!(
             "Project id '{id}' is not valid: use 6 to 30 lowercase letters, digits and hyphens, starting with a letter."
         )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_name_begins_with_its_container() {
+        assert_eq!(container("projects/p/locations/l/services/s"), Some("projects/p"));
+        assert_eq!(container("organizations/1"), Some("organizations/1"));
+        for none in ["projects/", "projects//secrets/s", "things/1", "projects", ""] {
+            assert_eq!(container(none), None, "{none}");
+        }
+        assert!(is_container("folders/7") && !is_container("folders/7/x") && !is_container("folders/7/"));
+    }
+
+    #[test]
+    fn a_name_goes_on_behind_its_project() {
+        assert_eq!(in_project("projects/p/secrets/s"), Some(("p", "/secrets/s")));
+        assert_eq!(in_project("projects/p"), Some(("p", "")));
+        assert_eq!(in_project("folders/7"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_taken_apart_is_the_name(name in "(projects/|folders/)?\\PC{0,20}") {
+            prop_assert!(container(&name).is_none_or(|container| name.starts_with(container)));
+            if let Some((project, rest)) = in_project(&name) {
+                prop_assert_eq!(["projects/", project, rest].concat(), name);
+            }
+        }
     }
 }

@@ -80,6 +80,15 @@ pub trait Policies: Send + Sync {
     /// The key a resource's policy is stored under, to be deleted in the transaction that deletes the
     /// resource.
     fn key(&self, resource: &Resource) -> Key;
+    /// Waits until decisions know what was written to policies before this call. To be awaited after a transaction
+    /// that deleted the policy under a [`Policies::key`], before the caller is told: else what is created under the
+    /// same name at once could be seen by those that the old policy let in.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn catch_up(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
 /// A project, under both of its names.
@@ -108,6 +117,37 @@ pub trait Projects: Send + Sync {
     fn parent(&self, container: &str) -> Option<Arc<str>> {
         let _ = container;
         None
+    }
+}
+
+impl dyn Projects + '_ {
+    /// The project with this id or number: from memory where it is known, else as [`Projects::resolve`] finds it.
+    ///
+    /// # Errors
+    /// As [`Projects::resolve`].
+    pub async fn find(&self, id_or_number: &str) -> Result<Project> {
+        match self.known(id_or_number) {
+            Some(project) => Ok(project),
+            None => self.resolve(id_or_number).await,
+        }
+    }
+
+    /// A name with its project's number in place of its id; the name itself where it is in no project that is known.
+    pub fn numbered(&self, name: &str) -> String {
+        let known = |(id, rest)| Some((self.known(id)?.number, rest));
+        match crate::names::in_project(name).and_then(known) {
+            Some((number, rest)) => format!("projects/{number}{rest}"),
+            None => name.to_owned(),
+        }
+    }
+
+    /// The same the other way round: with the project's id in place of its number.
+    pub fn identified(&self, name: &str) -> String {
+        let known = |(number, rest)| Some((self.known(number)?.id, rest));
+        match crate::names::in_project(name).and_then(known) {
+            Some((id, rest)) => format!("projects/{id}{rest}"),
+            None => name.to_owned(),
+        }
     }
 }
 

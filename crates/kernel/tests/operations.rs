@@ -79,27 +79,6 @@ fn errors_and_panics_are_ends() {
 }
 
 #[test]
-fn a_cancelled_operation_stops_where_it_waits() {
-    run(async {
-        let (_dir, operations) = operations().await;
-        let (held, dropped) = tokio::sync::oneshot::channel::<()>();
-        let started = operations
-            .start(Plan::new(PARENT, "test"), |_| async move {
-                let _held = held;
-                std::future::pending().await
-            })
-            .await
-            .unwrap();
-        operations.cancel(&started.name).await.unwrap();
-        let ended = operations.wait(&started.name, LONG).await.unwrap();
-        assert_eq!(error_of(&ended), (Code::Cancelled as i32, "The operation was cancelled."));
-        assert!(dropped.await.is_err(), "the work is gone");
-        operations.cancel(&started.name).await.unwrap();
-        assert_eq!(operations.cancel("operations/none").await.unwrap_err().code(), Code::NotFound);
-    });
-}
-
-#[test]
 fn a_start_happens_with_its_changes_or_not_at_all() {
     run(async {
         let (_dir, store) = new_store();

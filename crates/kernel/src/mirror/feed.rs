@@ -30,9 +30,17 @@ pub(super) struct Started {
     pub(super) revision: Revision,
 }
 
-/// Fills the records and starts the task that follows.
+/// Fills the records and starts the task that follows. Many records are read by a task of their own: at a start every
+/// mirror is read, and what each decodes would else be decoded by one thread.
 pub(super) async fn start<T: Record>(store: Arc<dyn Store>, records: Arc<Records<T>>) -> Result<Started> {
-    let Loaded { from, to, .. } = load(&*store, &records).await?;
+    let first = first_page(&*store, &records.prefix).await?;
+    let is_more = first.0.len() == FIRST;
+    let reading = {
+        let (store, records) = (store.clone(), records.clone());
+        async move { load_from(first, &*store, &records).await }
+    };
+    let read = if is_more { tokio::spawn(reading).await.map_err(Error::internal)? } else { reading.await };
+    let Loaded { from, to, .. } = read?;
     let (applied, seen_applied) = watch::channel(from);
     let (changed, seen_changed) = watch::channel(from);
     let feed = Feed { store, records, applied, changed };
@@ -49,10 +57,22 @@ struct Loaded {
     is_different: bool,
 }
 
-/// Reads everything under the prefix, page by page so that it is never in memory twice, and drops what is gone.
+/// Entries, and the revision that they are of.
+type Page = (Vec<Entry>, Revision);
+
+async fn first_page(store: &dyn Store, prefix: &str) -> Result<Page> {
+    store.range(prefix, "", FIRST).await
+}
+
+/// Reads everything under the prefix.
 async fn load<T: Record>(store: &dyn Store, records: &Records<T>) -> Result<Loaded> {
+    load_from(first_page(store, &records.prefix).await?, store, records).await
+}
+
+/// Reads on from the first page, page by page so that it is never in memory twice, and drops what is gone.
+async fn load_from<T: Record>(first: Page, store: &dyn Store, records: &Records<T>) -> Result<Loaded> {
     let mut before = Before::of(records);
-    let loaded = read(store, records, &mut before).await;
+    let loaded = read(first, store, records, &mut before).await;
     // Also when it failed half-way: what is there is then gone through by the next attempt.
     if let Before::Nothing(fresh) = before {
         records.put_fresh(fresh);
@@ -77,8 +97,12 @@ impl<T: Record> Before<T> {
 }
 
 /// A page is read while the one before it is decoded: a start waits for this.
-async fn read<T: Record>(store: &dyn Store, records: &Records<T>, before: &mut Before<T>) -> Result<Loaded> {
-    let (mut page, from) = store.range(&records.prefix, "", FIRST).await?;
+async fn read<T: Record>(
+    (mut page, from): Page,
+    store: &dyn Store,
+    records: &Records<T>,
+    before: &mut Before<T>,
+) -> Result<Loaded> {
     let mut loaded = Loaded { from, to: from, is_different: false };
     let mut limit = FIRST;
     loop {
@@ -99,11 +123,7 @@ async fn read<T: Record>(store: &dyn Store, records: &Records<T>, before: &mut B
 }
 
 /// The page after a key, if there is one.
-async fn page_after(
-    store: &dyn Store,
-    prefix: &str,
-    after: Option<&str>,
-) -> Result<Option<(Vec<Entry>, Revision)>> {
+async fn page_after(store: &dyn Store, prefix: &str, after: Option<&str>) -> Result<Option<Page>> {
     match after {
         None => Ok(None),
         Some(after) => store.range(prefix, after, PAGE).await.map(Some),

@@ -21,15 +21,14 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Cancelling drops the work's future where it waits: work that must clean up does so when it is dropped.
-//!
-//! Left out: operations that other processes work on; the store would carry them, but a cancellation would not
-//! reach them.
+//! Left out: cancelling, which no product here offers, as theirs at Google do not
+//! (<https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.operations>), and operations that other
+//! processes work on.
 
 mod stored;
 
 use std::{
-    collections::HashMap,
+    collections::HashSet,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -40,7 +39,7 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use bytes::Bytes;
 use prost::Message;
 use prost_types::Any;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::time::Instant;
 
 use self::stored::{Failure, Stored, ended_at, is_done, to_operation, unended};
 use crate::{
@@ -151,11 +150,9 @@ pub struct Operations(Arc<Inner>);
 struct Inner {
     records: Collection<Stored>,
     clock: Clock,
-    running: Mutex<Running>,
+    /// The operations that are worked on.
+    running: Mutex<HashSet<String>>,
 }
-
-/// The operations that are worked on, each with what cancels it, once.
-type Running = HashMap<String, Option<oneshot::Sender<()>>>;
 
 impl fmt::Debug for Operations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -186,10 +183,10 @@ impl Operations {
     {
         let name = plan.name()?;
         let (stored, also) = plan.stored(&self.0.clock);
-        let cancelled = self.claim(&name);
+        self.claim(&name);
         match self.0.records.create_with(&name, stored, also).await {
             Ok(held) => {
-                self.run(&name, cancelled, work);
+                self.run(&name, work);
                 Ok(to_operation(&name, &held))
             }
             Err(error) => {
@@ -251,24 +248,6 @@ impl Operations {
         }
     }
 
-    /// Asks an operation to stop. It ends with `CANCELLED`, unless its work ends first; one that is done stays as
-    /// it is.
-    ///
-    /// # Errors
-    /// `NOT_FOUND`.
-    pub async fn cancel(&self, name: &str) -> Result<()> {
-        let is_done = is_done(&*self.0.records.get(name)?);
-        let running = self.running().get_mut(name).map(Option::take);
-        match running {
-            // When the receiver is gone, the work has just ended by itself.
-            Some(Some(cancel)) => drop(cancel.send(())),
-            Some(None) => {}
-            None if is_done => {}
-            None => self.finish(name, Err(cancelled())).await,
-        }
-        Ok(())
-    }
-
     /// Forgets an operation. Its work goes on if it is not done.
     ///
     /// # Errors
@@ -297,11 +276,11 @@ impl Operations {
         F: FnOnce(Progress) -> R,
         R: Future<Output = Result<Any>> + Send + 'static,
     {
-        if is_done(&*self.0.records.get(name)?) || self.running().contains_key(name) {
+        if is_done(&*self.0.records.get(name)?) || self.running().contains(name) {
             return Err(Error::precondition(format!("Operation [{name}] is not interrupted.")));
         }
-        let cancelled = self.claim(name);
-        self.run(name, cancelled, work);
+        self.claim(name);
+        self.run(name, work);
         Ok(())
     }
 
@@ -320,20 +299,17 @@ impl Operations {
 
     fn interrupted(&self, is_wanted: impl Fn(&Stored) -> bool) -> Vec<(Arc<str>, Held<Stored>)> {
         let running = self.running();
-        let is_left = |name: &str, stored: &Stored| {
-            !is_done(stored) && !running.contains_key(name) && is_wanted(stored)
-        };
+        let is_left =
+            |name: &str, stored: &Stored| !is_done(stored) && !running.contains(name) && is_wanted(stored);
         self.0.records.mirror().scan("", "", usize::MAX, |name, stored| is_left(name, stored))
     }
 
     /// Marks an operation as worked on.
-    fn claim(&self, name: &str) -> oneshot::Receiver<()> {
-        let (cancel, cancelled) = oneshot::channel();
-        self.running().insert(name.to_owned(), Some(cancel));
-        cancelled
+    fn claim(&self, name: &str) {
+        self.running().insert(name.to_owned());
     }
 
-    fn run<F, R>(&self, name: &str, cancelled: oneshot::Receiver<()>, work: F)
+    fn run<F, R>(&self, name: &str, work: F)
     where
         F: FnOnce(Progress) -> R,
         R: Future<Output = Result<Any>> + Send + 'static,
@@ -341,7 +317,7 @@ impl Operations {
         let work = work(Progress { operations: self.clone(), name: name.to_owned() });
         let (operations, name) = (self.clone(), name.to_owned());
         tokio::spawn(async move {
-            let end = until_cancelled(work, cancelled).await;
+            let end = ended(work).await;
             operations.finish(&name, end).await;
             operations.running().remove(&name);
         });
@@ -390,28 +366,15 @@ impl Operations {
         Ok(())
     }
 
-    fn running(&self) -> MutexGuard<'_, Running> {
+    fn running(&self) -> MutexGuard<'_, HashSet<String>> {
         self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Runs work in a task of its own, so that a panic in it is an end like any other.
-async fn until_cancelled(
-    work: impl Future<Output = Result<Any>> + Send + 'static,
-    mut cancel: oneshot::Receiver<()>,
-) -> Result<Any> {
-    let mut task = tokio::spawn(work);
-    let ended = tokio::select! {
-        biased;
-        ended = &mut task => ended,
-        Ok(()) = &mut cancel => {
-            task.abort();
-            task.await
-        }
-    };
-    match ended {
+async fn ended(work: impl Future<Output = Result<Any>> + Send + 'static) -> Result<Any> {
+    match tokio::spawn(work).await {
         Ok(end) => end,
-        Err(error) if error.is_cancelled() => Err(cancelled()),
         Err(error) => {
             Err(Error::new(Code::Internal, "The operation failed because of an internal error.")
                 .because(error))
@@ -426,10 +389,6 @@ pub fn to_any(full_name: &str, message: &impl Message) -> Any {
 
 fn wording() -> Wording {
     Wording::of("Operation")
-}
-
-fn cancelled() -> Error {
-    Error::new(Code::Cancelled, "The operation was cancelled.")
 }
 
 /// A random id in the form of a UUID, version 4.
