@@ -44,7 +44,10 @@ use run::{Fleet, Run, local::way::Outbound};
 use secrets::Secrets;
 use serde_json::{Value, json};
 use sql::Sql;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinHandle,
+};
 use tracing_subscriber::{
     Layer,
     filter::{LevelFilter, Targets},
@@ -196,6 +199,15 @@ pub async fn let_go_of_the_start() {
     }
 }
 
+/// The end of the log is read while the products' records are.
+fn open_logging(
+    directory: PathBuf,
+    clock: Clock,
+    projects: Arc<Projects>,
+) -> JoinHandle<kernel::Result<Arc<Logging>>> {
+    tokio::task::spawn_blocking(move || Logging::open(&directory, clock, projects))
+}
+
 impl Parts {
     /// Opens every product on one store.
     async fn open(settings: &Settings, ca: &Ca, public_port: u16, outbound: Outbound) -> Result<Parts> {
@@ -211,6 +223,7 @@ impl Parts {
         let policies =
             OrgPolicies::open(store.clone(), clock.clone(), projects.clone()).await.map_err(trouble)?;
         iam.obey(policies.clone());
+        let logging = open_logging(data.make("logs")?, clock.clone(), projects.clone());
         let operations = Operations::open(store.clone(), clock.clone()).await.map_err(trouble)?;
         let keys = data.make("keys")?;
         let secrets = Secrets::open(store.clone(), &keys, clock.clone(), projects.clone(), iam.clone())
@@ -224,7 +237,7 @@ impl Parts {
             .await
             .map_err(trouble)?;
 
-        let logging = Logging::open(&data.make("logs")?, clock.clone(), projects.clone()).map_err(trouble)?;
+        let logging = logging.await.doing("open the log")?.map_err(trouble)?;
         sql.obey(policies.clone());
         tried::report(&policies, logging.clone(), clock.clone());
         let workloads = Arc::new(Workloads::default());
