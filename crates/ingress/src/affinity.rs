@@ -1,8 +1,17 @@
 //! The cookie that binds a client to an instance. Cloud Run documents a life of 30 days and best effort.
 
+use std::hash::{Hash, Hasher};
+
 use http::{HeaderMap, HeaderValue, header};
 
 const NAME: &str = "GAESA=";
+
+/// What stands for a name in the cookie.
+pub(crate) fn short_hash(name: &str) -> u32 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish() as u32
+}
 
 /// To what a client is bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     Cpu, RevisionSpec,
-    revision::{Life, Live, PROVEN, Revision, State, Watch},
+    revision::{Life, PROVEN, Revision, State, Watch},
     scale::{self, Facts},
 };
 
@@ -25,33 +25,57 @@ impl Revision {
 
     /// Looks at the revision at once, for instance because its settings have changed.
     pub(crate) fn reconsider(self: &Arc<Self>) {
+        let used = self.used_cpu();
         let now = self.time(Instant::now());
         let mut state = self.lock();
-        if self.look(&mut state, now).is_some() {
+        if self.look(&mut state, now, used).is_some() {
             self.keep_watch(&mut state);
         }
     }
 
+    /// Tells the instances that have requests what they have worked until now: they are told by themselves only when
+    /// the last of their requests ends, which under constant load is never.
+    pub(crate) fn tell_work(&self) {
+        let now = self.time(Instant::now());
+        let state = self.lock();
+        let all = state.serving.iter().chain(&state.leaving);
+        all.filter(|live| live.idle(now).is_none()).for_each(|live| live.tell_work(now));
+    }
+
+    /// What CPU each instance has used. To know it files are read, for which no request is to wait: it takes the lock only
+    /// to find the instances.
+    fn used_cpu(&self) -> Vec<(u32, Duration)> {
+        let serving = self.lock().serving.clone();
+        serving.iter().filter_map(|live| Some((live.hash, live.instance.cpu_time()?))).collect()
+    }
+
     /// A look of the revision's task, which ends when there is nothing left to do.
     fn tick(self: &Arc<Self>) -> Option<Duration> {
+        let used = self.used_cpu();
         let now = self.time(Instant::now());
         let mut state = self.lock();
-        let next = self.look(&mut state, now);
+        let next = self.look(&mut state, now, used);
         if next.is_none() {
             state.watch = Watch::Asleep;
         }
         next
     }
 
-    /// One look: scale, retire, freeze. Says when to look again; `None` when nothing will change by itself.
-    fn look(self: &Arc<Self>, state: &mut State, now: Duration) -> Option<Duration> {
+    /// One look: scale, retire, freeze. Says when to look again; `None` when nothing will change by itself. `used` is what
+    /// CPU each instance has used.
+    fn look(
+        self: &Arc<Self>,
+        state: &mut State,
+        now: Duration,
+        used: Vec<(u32, Duration)>,
+    ) -> Option<Duration> {
         let spec = self.spec.load_full().filter(|_| state.life == Life::Serving)?;
         if state.serving.iter().any(|live| live.started.elapsed() >= PROVEN) {
             state.backoff.succeeded();
         }
         // More may fit than before: the concurrency may have been raised.
         self.serve_waiters(state, now);
-        state.sample_cpu(now);
+        state.note_cpu(now, used);
         let facts = state.facts(now, &spec);
         state.desired = state.scaler.decide(now, &facts);
         let desired = state.desired;
@@ -107,9 +131,7 @@ impl State {
     }
 
     /// Adds the CPU that instances have used since the last look, as a level of the time until the next.
-    fn sample_cpu(&mut self, now: Duration) {
-        let used = |live: &Arc<Live>| Some((live.hash, live.instance.cpu_time()?));
-        let used: Vec<_> = self.serving.iter().filter_map(used).collect();
+    fn note_cpu(&mut self, now: Duration, used: Vec<(u32, Duration)>) {
         if !used.is_empty() || self.meter.knows() {
             let level = self.meter.read(now, used);
             self.scaler.cpu.set(now, level);

@@ -51,8 +51,9 @@ pub trait Instance: Send + Sync + 'static {
     fn thaw(&self) {}
     /// Takes the CPU away while it has no requests. As quick as [`thaw`](Instance::thaw).
     fn freeze(&self) {}
-    /// To be told that it had requests for so long without a pause, and how many. Called under a lock when the last of
-    /// them has ended: as quick as [`thaw`](Instance::thaw).
+    /// To be told that it had requests for so long without a pause, until now, and how many came. Called under a lock when
+    /// the last of them has ended, and by [`Ingress::tell_work`](crate::Ingress::tell_work): as quick as
+    /// [`thaw`](Instance::thaw).
     fn worked(&self, _: Duration, _requests: u32) {}
     /// The CPU time it has used so far, when that is known: the autoscaler then looks at it as well.
     fn cpu_time(&self) -> Option<Duration> {

@@ -6,7 +6,6 @@
 
 use std::{
     collections::VecDeque,
-    hash::{Hash, Hasher},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -18,6 +17,7 @@ use arc_swap::ArcSwapOption;
 
 use crate::{
     Affinity, Cpu, Instance, Instances, RevisionId, RevisionSpec, StartError,
+    affinity::short_hash,
     conn::Pool,
     counters::Counters,
     h2c::Link,
@@ -122,6 +122,12 @@ impl Live {
     pub(crate) fn idle(&self, now: Duration) -> Option<Duration> {
         let since = Duration::from_micros(self.idle_since.load(Relaxed));
         (self.inflight.load(Relaxed) == 0).then(|| now.saturating_sub(since))
+    }
+
+    /// Tells it what it has worked since it last was told, or had no request. Under the revision's lock.
+    pub(crate) fn tell_work(&self, now: Duration) {
+        let since = Duration::from_micros(self.busy_since.swap(now.as_micros() as u64, Relaxed));
+        self.instance.worked(now.saturating_sub(since), self.taken.swap(0, Relaxed));
     }
 
     pub(crate) fn freeze(&self) {
@@ -293,8 +299,7 @@ impl Revision {
         state.running -= 1;
         if live.inflight.fetch_sub(1, Relaxed) == 1 {
             live.idle_since.store(now.as_micros() as u64, Relaxed);
-            let busy = now.saturating_sub(Duration::from_micros(live.busy_since.load(Relaxed)));
-            live.instance.worked(busy, live.taken.swap(0, Relaxed));
+            live.tell_work(now);
         }
     }
 
@@ -490,10 +495,4 @@ async fn start(mut starting: Starting) {
     let revision = &starting.revision;
     let outcome = revision.fleet.instances.start(&revision.id).await;
     starting.outcome = Some(outcome);
-}
-
-fn short_hash(text: &str) -> u32 {
-    let mut hasher = std::hash::DefaultHasher::new();
-    text.hash(&mut hasher);
-    hasher.finish() as u32
 }

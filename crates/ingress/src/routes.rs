@@ -284,6 +284,11 @@ impl Table {
         self.owned.lock().unwrap_or_else(PoisonError::into_inner).revisions.get(id).cloned()
     }
 
+    pub(crate) fn revisions(&self) -> Vec<Arc<Revision>> {
+        let owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner);
+        owned.revisions.values().cloned().collect()
+    }
+
     pub(crate) fn take_revision(&self, id: &RevisionId) -> Option<Arc<Revision>> {
         self.owned.lock().unwrap_or_else(PoisonError::into_inner).revisions.remove(id)
     }

@@ -135,6 +135,11 @@ impl Ingress {
         Some(Snapshot::of(&revision.counters, &state))
     }
 
+    /// Tells every instance that has requests what it has [worked](crate::Instance::worked) until now.
+    pub fn tell_work(&self) {
+        self.shared.table.revisions().iter().for_each(|revision| revision.tell_work());
+    }
+
     /// How many records of requests were lost because the log was too slow.
     pub fn dropped_records(&self) -> u64 {
         self.shared.journal.dropped()

@@ -79,6 +79,8 @@ pub(crate) struct Fleet {
     pub(crate) events: Arc<Mutex<Vec<String>>>,
     /// How many CPUs each instance says it uses, in thousandths; 0 when it does not say.
     pub(crate) cpu: Arc<AtomicUsize>,
+    /// For how long instances were told that they had requests, and how many.
+    pub(crate) worked: Arc<Mutex<(Duration, u32)>>,
     /// The listeners of all instances, to be killed.
     pub(crate) listeners: Mutex<Vec<AbortHandle>>,
 }
@@ -89,6 +91,7 @@ struct Member {
     task: JoinHandle<()>,
     events: Arc<Mutex<Vec<String>>>,
     cpu: Arc<AtomicUsize>,
+    worked: Arc<Mutex<(Duration, u32)>>,
     begun: Instant,
 }
 
@@ -111,9 +114,9 @@ impl Instances for Starter {
             let task =
                 tokio::spawn(accept(listener, fleet.program.clone(), id.clone(), fleet.connections.clone()));
             fleet.listeners.lock().unwrap().push(task.abort_handle());
-            let (events, cpu) = (fleet.events.clone(), fleet.cpu.clone());
-            Ok(Arc::new(Member { id, address, task, events, cpu, begun: Instant::now() })
-                as Arc<dyn Instance>)
+            let (events, cpu, worked) = (fleet.events.clone(), fleet.cpu.clone(), fleet.worked.clone());
+            let begun = Instant::now();
+            Ok(Arc::new(Member { id, address, task, events, cpu, worked, begun }) as Arc<dyn Instance>)
         })
     }
 
@@ -155,6 +158,12 @@ impl Instance for Member {
 
     fn freeze(&self) {
         self.events.lock().unwrap().push("freeze".into());
+    }
+
+    fn worked(&self, span: Duration, requests: u32) {
+        let mut worked = self.worked.lock().unwrap();
+        worked.0 += span;
+        worked.1 += requests;
     }
 }
 
@@ -283,6 +292,7 @@ impl World {
             connections: Arc::default(),
             events: Arc::default(),
             cpu: Arc::default(),
+            worked: Arc::default(),
             listeners: Mutex::default(),
         });
         let log = Arc::<Log>::default();

@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use http::Response;
@@ -264,4 +264,26 @@ fn a_thousand_idle_services_are_small_and_still() {
 fn memory() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
     statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+#[test]
+fn work_can_be_told_while_it_goes_on() {
+    test(async {
+        let gate = Arc::new(Semaphore::new(0));
+        let world = Arc::new(World::new(held(gate.clone())).await);
+        let begun = Instant::now();
+        let calls = many(&world, 2).await;
+        until(|| (world.counters().running == 2).then_some(())).await;
+        world.ingress.tell_work();
+        let (first, requests) = *world.fleet.worked.lock().unwrap();
+        assert!(!first.is_zero() && requests == 2, "{first:?} {requests}");
+        world.ingress.tell_work();
+        gate.add_permits(2);
+        answers(calls).await;
+        until(|| (world.counters().running == 0).then_some(())).await;
+        let (all, requests) = *world.fleet.worked.lock().unwrap();
+        assert!(all > first && all < begun.elapsed() && requests == 2, "nothing twice: {all:?} {requests}");
+        world.ingress.tell_work();
+        assert_eq!(world.fleet.worked.lock().unwrap().0, all, "nothing is done");
+    });
 }
