@@ -4,15 +4,16 @@
 //! (revisions and executions of Cloud Run, which the caller names), and the entry that a build left so that the next one
 //! finds the layer again. Those entries have an age and, together, a size; the first two have neither.
 //!
-//! Whatever is being brought in, unpacked or made holds the store's lock, in whatever process, and nothing is collected
-//! meanwhile. While it is collected the lock is held for as long as names take to go; what is large is deleted after
-//! that. An image that was found within the last minutes is kept as well: a revision may just be made of it. That it was
-//! found is noted in the time of its manifest's file.
+//! Whatever is being brought in, unpacked or made holds the store's lock, in whatever process, from its first layer to
+//! the name of its image, and nothing is collected meanwhile. What is kept is found out under the lock, and nothing that
+//! was known before is believed. The lock is held for as long as names take to go: what takes long, to measure layers and
+//! to delete them, comes before and after. An image that was found within the last minutes is kept as well: a revision
+//! may just be made of it. That it was found is noted in the time of its manifest's file.
 //!
 //! Left out: the archives of layers that were unpacked, which are kept as long as their images.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -31,9 +32,8 @@ use crate::{
 
 /// For how long an image that was found is kept, whoever uses it.
 const FOUND: Duration = Duration::from_mins(10);
-/// For how long a layer that a build used is kept, however large all of them are, and whatever is asked for.
+/// For how long a layer that a build used is kept, however large all of them are.
 const FRESH: Duration = Duration::from_hours(1);
-const JUST_NOW: Duration = Duration::from_mins(1);
 
 /// What builds may keep for the next ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,18 +83,40 @@ struct Entry {
     file: PathBuf,
     layer: String,
     used: SystemTime,
-    bytes: u64,
+}
+
+/// What layers take of the disk. To find that out takes long, so it is found out before the lock is taken.
+struct Sizes(BTreeMap<PathBuf, u64>);
+
+impl Sizes {
+    fn of(layers: &Path) -> Result<Sizes> {
+        let all = others(layers, &BTreeSet::new())?;
+        Ok(Sizes(all.into_iter().map(|layer| (layer.clone(), size_of(&layer))).collect()))
+    }
+
+    /// A layer never changes, so only one that has come since is looked at.
+    fn size(&self, layer: &Path) -> u64 {
+        self.0.get(layer).copied().unwrap_or_else(|| size_of(layer))
+    }
 }
 
 impl Kept {
-    /// Keeps what builds used lately; gives the entries that are to be forgotten.
-    fn take_entries(&mut self, entries: Vec<Entry>, bounds: Bounds) -> Vec<Entry> {
+    /// Keeps what builds used lately, the last first; gives the entries that are to be forgotten. One whose layer is kept
+    /// anyway takes no room.
+    fn take_entries(
+        &mut self,
+        entries: Vec<Entry>,
+        bounds: Bounds,
+        size: impl Fn(&str) -> u64,
+    ) -> Vec<Entry> {
         let (mut bytes, mut forgotten) = (0, Vec::new());
         for entry in entries {
+            if self.layers.contains(&entry.layer) {
+                continue;
+            }
             let age = entry.used.elapsed().unwrap_or_default();
-            let more = if self.layers.contains(&entry.layer) { 0 } else { entry.bytes };
-            let is_too_much = bytes + more > bounds.bytes && age > FRESH;
-            if age > bounds.age.max(JUST_NOW) || is_too_much {
+            let more = size(&entry.layer);
+            if age > bounds.age || (bytes + more > bounds.bytes && age > FRESH) {
                 forgotten.push(entry);
             } else {
                 bytes += more;
@@ -107,49 +129,50 @@ impl Kept {
 
 impl Images {
     /// Removes what no reference, none of the images in use (by the digests of their manifests) and no build refers to.
-    /// `None` when something is being brought in or made just now.
+    /// What is in use is asked once nothing can be brought in any more. `None` when something is being brought in or made
+    /// just now.
     ///
     /// # Errors
     /// Those of the disk.
-    pub fn collect<'d>(
+    pub fn collect(
         &self,
-        in_use: impl IntoIterator<Item = &'d str>,
+        in_use: impl FnOnce() -> Vec<String>,
         bounds: Bounds,
         mode: Mode,
     ) -> Result<Option<Collected>> {
-        let entries = self.entries()?;
+        let sizes = Sizes::of(&self.0.layers)?;
         let lock = open_lock(&self.0.lock)?;
         if mode == Mode::Remove && flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Ok(None);
         }
-        let mut kept = self.kept_by_images(in_use)?;
-        let forgotten = kept.take_entries(entries, bounds);
+        let mut kept = self.kept_by_images(&in_use())?;
+        let size = |layer: &str| sizes.size(&self.layer_place(layer));
+        let forgotten = kept.take_entries(self.entries()?, bounds, size);
         let blobs = others(self.0.blobs.directory(), &kept.blobs)?;
         let layers = others(&self.0.layers, &kept.layers)?;
+        let bytes = layers.iter().map(|layer| sizes.size(layer)).sum::<u64>()
+            + blobs.iter().map(|blob| size_of(blob)).sum::<u64>();
         if mode == Mode::Look {
-            return Ok(Some(measured(&layers, &blobs)));
+            return Ok(Some(Collected { layers: layers.len(), blobs: blobs.len(), bytes }));
         }
         // Entries before what they name, so that none names what is gone.
         forgotten.iter().for_each(|entry| remove_file(&entry.file));
         let layers: Vec<PathBuf> = layers.iter().filter_map(|layer| self.put_aside(layer)).collect();
-        let freed = measured(&[], &blobs).bytes;
         blobs.iter().for_each(|blob| remove_file(blob));
         for directory in [self.0.blobs.directory(), &self.0.layers, &self.0.made] {
             sync_directory(directory)?;
         }
         drop(lock);
-        let mut collected = measured(&layers, &[]);
         layers.iter().for_each(|layer| remove_layer(layer));
-        (collected.blobs, collected.bytes) = (blobs.len(), collected.bytes + freed);
-        Ok(Some(collected))
+        Ok(Some(Collected { layers: layers.len(), blobs: blobs.len(), bytes }))
     }
 
-    fn kept_by_images<'d>(&self, in_use: impl IntoIterator<Item = &'d str>) -> Result<Kept> {
+    fn kept_by_images(&self, in_use: &[String]) -> Result<Kept> {
         let mut kept = Kept::default();
         for (_, manifest) in self.list()? {
             self.keep_image(&manifest, &mut kept);
         }
-        in_use.into_iter().for_each(|digest| self.keep_image(digest, &mut kept));
+        in_use.iter().for_each(|digest| self.keep_image(digest, &mut kept));
         self.built_in_manifests().iter().for_each(|digest| self.keep_image(digest, &mut kept));
         for found in self.found_lately()? {
             self.keep_image(&format!("sha256:{found}"), &mut kept);
@@ -186,8 +209,7 @@ impl Images {
         let entries = keys.filter_map(|file| {
             let keyed: Keyed = serde_json::from_slice(&fs::read(file.path()).ok()?).ok()?;
             let used = file.metadata().ok()?.modified().ok()?;
-            let bytes = size_of(&self.layer_place(&keyed.layer));
-            Some(Entry { file: file.path(), layer: file_of(&keyed.layer), used, bytes })
+            Some(Entry { file: file.path(), layer: file_of(&keyed.layer), used })
         });
         let mut entries: Vec<Entry> = entries.collect();
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.used));
@@ -234,11 +256,6 @@ fn others(directory: &Path, kept: &BTreeSet<String>) -> Result<Vec<PathBuf>> {
         crate::reference::is_digest(&format!("sha256:{name}")) && !kept.contains(&name)
     };
     Ok(entries.filter(is_other).map(|entry| entry.path()).collect())
-}
-
-fn measured(layers: &[PathBuf], blobs: &[PathBuf]) -> Collected {
-    let bytes = layers.iter().chain(blobs).map(|path| size_of(path)).sum();
-    Collected { layers: layers.len(), blobs: blobs.len(), bytes }
 }
 
 /// What a file, or a directory with all in it, takes of the disk.

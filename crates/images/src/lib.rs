@@ -33,7 +33,7 @@ pub use machine::{Base, Mount};
 pub use made::{Layer, Limits, Staging};
 pub use pull::{Credentials, Proxy, Registries};
 pub use reference::Reference;
-pub use store::Images;
+pub use store::{Held, Images};
 
 use std::fmt;
 

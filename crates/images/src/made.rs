@@ -5,7 +5,7 @@
 //! says so is a machine base: an image that was imported or pulled has no way to write such a document.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{Read, Write},
     path::{Path, PathBuf},
 };
@@ -22,7 +22,7 @@ use crate::{
     collect::note_used,
     document::MAX_DOCUMENT,
     layer, machine, seal,
-    store::{STAGED, open_to_instances},
+    store::{Held, STAGED, open_to_instances},
 };
 
 pub use crate::layer::Limits;
@@ -40,7 +40,7 @@ pub struct Layer {
 pub struct Staging {
     directory: TempDir,
     /// Held so that nobody takes it for left behind.
-    _held: File,
+    _held: Held,
 }
 
 impl Staging {
@@ -176,6 +176,8 @@ impl Images {
         let document = self.0.blobs.put_small(document.as_bytes(), MAX_DOCUMENT)?;
         let manifest = put_manifest(&document, described, &self.0.blobs)?;
         self.tag_own(reference, &manifest)?;
+        // Should another build move the tag at once, this image can still be deployed by its digest.
+        self.note_found(&manifest);
         Ok(manifest)
     }
 

@@ -177,7 +177,8 @@ impl Images {
 
     /// Makes what a reference names be here, and be what the registry has under it if that can be asked.
     async fn refresh(&self, typed: &str, reference: &Reference, remote: &Remote) -> Result<()> {
-        let Some(known) = self.known(reference)? else {
+        let (images, asked) = (self.clone(), reference.clone());
+        let Some(known) = blocking(move || images.known(&asked)).await? else {
             return self.pull_once(typed, reference, remote).await;
         };
         if matches!(reference.pick, Pick::Tag(_))

@@ -43,6 +43,11 @@ pub(crate) struct Inner {
     pub(crate) remote: Option<Remote>,
 }
 
+/// The store's lock, which others may have as well; see [`Images::hold`].
+pub struct Held {
+    _lock: File,
+}
+
 /// The content of a reference's file.
 #[derive(Serialize, Deserialize)]
 struct Named {
@@ -97,11 +102,16 @@ impl Images {
         })))
     }
 
-    /// Keeps what is unfinished from being taken for left behind, until what is returned is dropped.
-    pub(crate) fn hold(&self) -> Result<File> {
+    /// Keeps everything: until what is returned is dropped nothing is collected, in whatever process, and what is
+    /// unfinished is not taken for left behind. Whoever makes an image of several layers holds it from the first layer
+    /// to the image's name. Blocks for as long as something is being collected.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn hold(&self) -> Result<Held> {
         let file = open_lock(&self.0.lock)?;
         flock(&file, FlockOperation::LockShared).doing("lock the images")?;
-        Ok(file)
+        Ok(Held { _lock: file })
     }
 
     /// Brings in the images of an OCI layout (a directory or an archive of one) or of an archive that
@@ -187,9 +197,12 @@ impl Images {
         Ok(found)
     }
 
-    /// The digest that a reference names here, if the whole image behind it is here too.
+    /// The digest that a reference names here, if the whole image behind it is here too. From then on it counts as found.
     pub(crate) fn known(&self, reference: &Reference) -> Result<Option<String>> {
-        Ok(self.manifest_of(reference)?.filter(|digest| self.is_whole(digest)))
+        let _held = self.hold()?;
+        let known = self.manifest_of(reference)?.filter(|digest| self.is_whole(digest));
+        known.iter().for_each(|digest| self.note_found(digest));
+        Ok(known)
     }
 
     fn is_whole(&self, digest: &str) -> bool {

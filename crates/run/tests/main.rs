@@ -118,6 +118,7 @@ const STORIES: &[Story] = stories![
     jobs::a_restart_interrupts_an_attempt_and_no_more,
     jobs::gcloud_speaks_of_jobs_in_another_form,
     jobs::a_change_can_ask_for_an_execution,
+    jobs::a_job_that_was_never_run_keeps_the_image_that_it_names,
     domains::a_domain_leads_to_its_service,
     domains::a_domain_is_held_by_one,
     workers::a_worker_pool_works_without_requests,

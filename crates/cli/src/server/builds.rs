@@ -96,6 +96,13 @@ async fn build(parts: &Parts, order: &Order, body: Incoming, lines: mpsc::Unboun
             });
         }
     };
+    // From the first layer to the image's name.
+    let images = parts.images.clone();
+    let _held = match tokio::task::spawn_blocking(move || images.hold()).await {
+        Ok(Ok(held)) => held,
+        Ok(Err(error)) => return failed(&Failure { error: error.to_string(), ..Failure::default() }),
+        Err(error) => return failed(&Failure { error: error.to_string(), ..Failure::default() }),
+    };
     let told = move |event: Event| tell(&lines, &json!(event));
     match parts.builds.build(&sandbox, order, Feed::of(body), told).await {
         Ok(built) => made(&built),

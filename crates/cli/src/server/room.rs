@@ -33,9 +33,9 @@ pub async fn keep(parts: Arc<Parts>) {
 }
 
 async fn make(parts: &Parts, bounds: Bounds, mode: Mode) -> Result<Option<Collected>, String> {
-    let (images, in_use) = (parts.images.clone(), parts.run.image_digests());
+    let (images, run) = (parts.images.clone(), parts.run.clone());
     let collecting = tokio::task::spawn_blocking(move || {
-        images.collect(in_use.iter().map(String::as_str), bounds, mode).map_err(|error| error.to_string())
+        images.collect(|| run.image_digests(), bounds, mode).map_err(|error| error.to_string())
     });
     collecting.await.unwrap_or_else(|error| Err(error.to_string()))
 }

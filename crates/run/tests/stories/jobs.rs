@@ -423,3 +423,14 @@ pub(crate) async fn a_change_can_ask_for_an_execution(world: Arc<World>) {
     let refused = world.call(jobs::CREATE_JOB, request).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
 }
+
+pub(crate) async fn a_job_that_was_never_run_keeps_the_image_that_it_names(world: Arc<World>) {
+    let digest = format!("sha256:{}", "d".repeat(64));
+    let mut by_digest = job("serve");
+    let task = by_digest.template.as_mut().and_then(|template| template.template.as_mut()).unwrap();
+    task.containers[0].image = format!("demo/serve@{digest}");
+    create(&world, "by-digest", by_digest).await.unwrap();
+    create(&world, "by-tag", job("serve")).await.unwrap();
+    let used = world.engine().run.image_digests();
+    assert_eq!(used, [digest], "what a tag names is kept by the tag");
+}
