@@ -18,17 +18,12 @@ use std::{
 use arc_swap::ArcSwap;
 use kernel::{
     Error, Result,
-    mirror::{Named, Record, Versioned},
+    mirror::{Named, Record},
     paging::Page,
     store::{Outcome, Txn},
 };
 
-use crate::{
-    Iam,
-    decide::lowercase,
-    members::is_email,
-    records::{GROUPS, GroupRecord},
-};
+use crate::{Iam, decide::lowercase, members::is_email, records::GroupRecord};
 
 /// How many groups deep a membership reaches.
 const MOST_DEPTH: usize = 10;
@@ -36,17 +31,6 @@ const MOST_DEPTH: usize = 10;
 const MOST_MEMBERS: usize = 10_000;
 /// How often a change is tried that others come before.
 const ATTEMPTS: usize = 8;
-
-/// A group.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Group {
-    /// Its address, in lowercase.
-    pub email: String,
-    /// What it is called.
-    pub display_name: String,
-    /// The addresses of its members, in lowercase and in order.
-    pub members: Vec<String>,
-}
 
 /// Who is in which group, ready to be asked.
 #[derive(Default)]
@@ -98,54 +82,6 @@ fn all_above(member: &str, above: &HashMap<&str, Vec<&str>>) -> Arc<[String]> {
 }
 
 impl Iam {
-    /// The groups there are, by address.
-    pub fn groups(&self) -> Vec<Group> {
-        self.groups.list().into_iter().map(|(email, record)| shown(&email, &record)).collect()
-    }
-
-    /// The group with this address.
-    pub fn group(&self, email: &str) -> Option<Group> {
-        let email = lowercase(email);
-        self.groups.get(&email).map(|record| shown(&email, &record))
-    }
-
-    /// Makes a group, or replaces what it was. The next decision knows it.
-    ///
-    /// # Errors
-    /// `INVALID_ARGUMENT` for addresses that are none, or too many members.
-    pub async fn put_group(&self, group: Group) -> Result<Group> {
-        let email = address(&group.email)?;
-        if group.members.len() > MOST_MEMBERS {
-            return Err(Error::invalid(format!("A group has at most {MOST_MEMBERS} members.")));
-        }
-        let mut members = group.members.iter().map(|member| address(member)).collect::<Result<Vec<_>>>()?;
-        members.sort();
-        members.dedup();
-        let before = self.groups.get(&email).map(|group| group.value.clone()).unwrap_or_default();
-        let record = GroupRecord { display_name: group.display_name, members, ..before };
-        let txn = Txn::new().put(self.groups.key(&email), record.to_stored());
-        match self.groups.commit(txn).await? {
-            Outcome::Committed(_) => {
-                Ok(Group { email, display_name: record.display_name, members: record.members })
-            }
-            Outcome::Conflict(_) => Err(Error::internal("a transaction without a check has a conflict")),
-        }
-    }
-
-    /// Deletes a group.
-    ///
-    /// # Errors
-    /// `NOT_FOUND`.
-    pub async fn delete_group(&self, email: &str) -> Result<()> {
-        let email = lowercase(email);
-        if self.groups.get(&email).is_none() {
-            return Err(Error::not_found(format!("Group {email} does not exist.")));
-        }
-        self.groups.commit(Txn::new().delete([GROUPS, &*email].concat())).await.map(drop)
-    }
-}
-
-impl Iam {
     /// The groups that an address is in, at any depth, the nearest first.
     pub(crate) fn groups_above(&self, email: &str) -> Arc<[String]> {
         self.index.groups.of(&lowercase(email))
@@ -189,6 +125,18 @@ impl Iam {
         let key = self.groups.key(email);
         let txn = Txn::new().check(&key, 0).put(&key, group.to_stored());
         Ok(matches!(self.groups.commit(txn).await?, Outcome::Committed(_)))
+    }
+
+    /// Deletes a group; `false` if there is none with this address.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(crate) async fn delete_group(&self, email: &str) -> Result<bool> {
+        let is_there = self.groups.get(email).is_some();
+        if is_there {
+            self.groups.commit(Txn::new().delete(self.groups.key(email))).await?;
+        }
+        Ok(is_there)
     }
 
     /// Changes a group, again if somebody else changed it meanwhile; `None` if it is gone.
@@ -238,14 +186,6 @@ pub(crate) fn address(email: &str) -> Result<String> {
     match is_email(email) {
         true => Ok(email.to_ascii_lowercase()),
         false => Err(Error::invalid(format!("'{email}' is not an e-mail address."))),
-    }
-}
-
-fn shown(email: &str, record: &Versioned<GroupRecord>) -> Group {
-    Group {
-        email: email.to_owned(),
-        display_name: record.display_name.clone(),
-        members: record.members.clone(),
     }
 }
 

@@ -60,7 +60,6 @@ use kernel::{
 pub use accounts::default_account;
 pub use explain::{ExplainedBinding, ExplainedCondition, Explanation, Level, Question};
 pub use federation::Fetch;
-pub use groups::Group;
 pub use least::{Fate, Grant, Least, Origin, Standing, Use};
 pub use metadata::Instance;
 pub use oauth::Request;

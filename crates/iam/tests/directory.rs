@@ -1,50 +1,13 @@
 use apis::google::discovery::cloudidentity::v1::{groups, groups_memberships as memberships, *};
 use kernel::{Code, Result};
-use prost_types::{Struct, value::Kind};
 
 use crate::{
+    groups::{FORUM, create, creation, join, made},
     policies::{binding, set},
     support::*,
 };
 
-const FORUM: &str = "cloudidentity.googleapis.com/groups.discussion_forum";
 const CREW: &str = "crew@haar.localhost";
-
-fn key(email: &str) -> Option<EntityKey> {
-    Some(EntityKey { id: Some(email.into()), namespace: None })
-}
-
-fn creation(email: &str) -> GroupsCreateRequest {
-    let body = Group {
-        group_key: key(email),
-        parent: Some("customers/C0haar000".into()),
-        display_name: Some("Crew".into()),
-        labels: [(FORUM.to_owned(), String::new())].into(),
-        ..Group::default()
-    };
-    GroupsCreateRequest { initial_group_config: Some("EMPTY".into()), body: Some(body) }
-}
-
-/// A text of what an operation made.
-fn made(operation: &Operation, field: &str) -> String {
-    assert_eq!(operation.done, Some(true));
-    let Struct { fields } = operation.response.as_ref().unwrap();
-    match &fields[field].kind {
-        Some(Kind::StringValue(text)) => text.clone(),
-        other => panic!("{field} is {other:?}"),
-    }
-}
-
-async fn create(world: &World, email: &str) -> String {
-    made(&world.call(world.owner(), groups::CREATE, creation(email)).await.unwrap(), "name")
-}
-
-async fn join(world: &World, group: &str, email: &str, role: &str) -> Result<Operation> {
-    let role = MembershipRole { name: Some(role.into()), ..MembershipRole::default() };
-    let body = Membership { preferred_member_key: key(email), roles: vec![role], ..Membership::default() };
-    let request = GroupsMembershipsCreateRequest { parent: group.into(), body: Some(body) };
-    world.call(world.owner(), memberships::CREATE, request).await
-}
 
 async fn members(world: &World, group: &str) -> Vec<String> {
     let request = GroupsMembershipsListRequest { parent: group.into(), ..Default::default() };
@@ -134,16 +97,14 @@ async fn who_is_in_a_group_is_granted_what_it_is_granted() {
     let again = join(&world, &deck, "bob@example.com", "MEMBER").await.unwrap_err();
     assert_eq!(again.code(), Code::AlreadyExists);
 
-    let query = Some("member_key_id=='bob@example.com'".into());
-    let request = GroupsMembershipsSearchTransitiveGroupsRequest {
-        parent: "groups/-".into(),
-        query,
-        ..Default::default()
+    let relations = async |query: &str| {
+        let found = search_groups(&world, query).await.unwrap().memberships;
+        found.into_iter().map(|one| one.relation_type.unwrap()).collect::<Vec<_>>()
     };
-    let above = world.call(world.owner(), memberships::SEARCH_TRANSITIVE_GROUPS, request).await.unwrap();
-    let relations: Vec<_> =
-        above.memberships.iter().map(|one| one.relation_type.as_deref().unwrap()).collect();
-    assert_eq!(relations, ["INDIRECT", "DIRECT"]);
+    let bobs = format!("member_key_id=='bob@example.com' && '{FORUM}' in labels");
+    assert_eq!(relations(&bobs).await, ["INDIRECT", "DIRECT"]);
+    assert_eq!(relations(&format!("{bobs} && parent == 'customers/C0haar000'")).await.len(), 2);
+    assert!(relations(&bobs.replace("discussion_forum", "security")).await.is_empty());
     let request =
         GroupsMembershipsSearchTransitiveMembershipsRequest { parent: crew.clone(), ..Default::default() };
     let below = world.call(world.owner(), memberships::SEARCH_TRANSITIVE_MEMBERSHIPS, request).await.unwrap();
@@ -170,6 +131,53 @@ async fn who_is_in_a_group_is_granted_what_it_is_granted() {
         world.call(world.owner(), memberships::GET, get).await.unwrap_err().code(),
         Code::PermissionDenied
     );
+}
+
+/// The groups that a query finds.
+async fn search_groups(world: &World, query: &str) -> Result<SearchTransitiveGroupsResponse> {
+    let request = GroupsMembershipsSearchTransitiveGroupsRequest {
+        parent: "groups/-".into(),
+        query: Some(query.into()),
+        ..Default::default()
+    };
+    world.call(world.owner(), memberships::SEARCH_TRANSITIVE_GROUPS, request).await
+}
+
+#[tokio::test]
+async fn a_search_that_asks_for_what_nobody_can_answer_is_refused() {
+    let world = World::new().await;
+    let crew = create(&world, CREW).await;
+    let refused = async |query: &str| search_groups(&world, query).await.unwrap_err().code();
+    let bobs = format!("member_key_id=='bob@example.com' && '{FORUM}' in labels");
+    for wrong in [
+        "",
+        "member_key_id=='bob@example.com'",
+        &format!("'{FORUM}' in labels"),
+        &format!("{bobs} && member_key_namespace == 'identitysources/1'"),
+        &format!("{bobs} && parent == ''"),
+    ] {
+        assert_eq!(refused(wrong).await, Code::InvalidArgument, "{wrong}");
+    }
+    assert_eq!(refused(&format!("{bobs} && parent == 'customers/C0other00'")).await, Code::PermissionDenied);
+
+    let asked = |query: &str| GroupsMembershipsCheckTransitiveMembershipRequest {
+        parent: crew.clone(),
+        query: Some(query.into()),
+    };
+    let check = async |query: &str| {
+        world.call(world.owner(), memberships::CHECK_TRANSITIVE_MEMBERSHIP, asked(query)).await
+    };
+    assert_eq!(check(&bobs).await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(check("member_key_id=='bob@example.com'").await.unwrap().has_membership, Some(false));
+
+    let backwards = GroupsMembershipsSearchDirectGroupsRequest {
+        parent: "groups/-".into(),
+        query: Some(bobs),
+        order_by: Some("group_name desc".into()),
+        ..Default::default()
+    };
+    let refused = world.call(world.owner(), memberships::SEARCH_DIRECT_GROUPS, backwards).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unimplemented);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use kernel::Principal;
 use proptest::prelude::*;
 
 use crate::{
+    groups::{create, join},
     policies::{ASKED, MEMBERS, ROLES, any_policy, binding, replace, set},
     support::*,
 };
@@ -60,12 +61,8 @@ async fn the_binding_that_decided_is_named() {
     let expired = refused.levels[1].bindings.iter().find(|binding| binding.condition.is_some()).unwrap();
     assert_eq!(expired.condition.as_ref().unwrap().holds, Ok(false));
 
-    let group = ::iam::Group {
-        email: "crew@example.com".into(),
-        members: vec!["ada@example.com".into()],
-        ..Default::default()
-    };
-    world.iam.put_group(group).await.unwrap();
+    let crew = create(&world, "crew@example.com").await;
+    join(&world, &crew, "ada@example.com", "MEMBER").await.unwrap();
     let allowed = explain(&world, user("ada@example.com"), ACCESS);
     assert!(allowed.allowed);
     let by = allowed.levels[1].bindings.iter().find(|binding| binding.grants()).unwrap();

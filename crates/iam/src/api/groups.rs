@@ -18,7 +18,7 @@ use apis::google::discovery::cloudidentity::v1::{
     *,
 };
 use kernel::{
-    Caller, Code, Error, Mount, Resource, Result,
+    Caller, Error, Mount, Resource, Result,
     error::Detail,
     mirror::Versioned,
     names::{CUSTOMER, ORGANIZATION},
@@ -202,11 +202,10 @@ async fn patch(iam: Arc<Iam>, caller: Caller, request: GroupsPatchRequest) -> Re
 
 async fn delete(iam: Arc<Iam>, caller: Caller, request: GroupsDeleteRequest) -> Result<Operation> {
     let (email, _) = named(&iam, &caller, &request.name)?;
-    iam.delete_group(&email).await.map_err(|error| match error.code() {
-        Code::NotFound => hidden(&request.name),
-        _ => error,
-    })?;
-    Ok(Operation { done: Some(true), response: Some(empty()), ..Operation::default() })
+    match iam.delete_group(&email).await? {
+        true => Ok(Operation { done: Some(true), response: Some(empty()), ..Operation::default() }),
+        false => Err(hidden(&request.name)),
+    }
 }
 
 /// The group that a name means, for those who may see it.
@@ -258,7 +257,8 @@ pub(super) fn allowed(caller: &Caller) -> Result<()> {
     }
 }
 
-fn check_parent(field: &str, parent: &str) -> Result<()> {
+/// Refuses what is not the one customer.
+pub(super) fn check_parent(field: &str, parent: &str) -> Result<()> {
     let id = parent.strip_prefix("customers/").or_else(|| parent.strip_prefix("customerId/"));
     match id {
         Some(CUSTOMER) => Ok(()),

@@ -7,8 +7,8 @@ use kernel::{Caller, Error, Mount, Result};
 use prost_types::{ListValue, Struct, Value, value::Kind};
 
 use super::groups::{
-    Found, allowed, done, empty, hidden, key, key_of, name_of, named, nested, page, some, structure, text,
-    time,
+    Found, allowed, check_parent, done, empty, hidden, key, key_of, name_of, named, nested, page, some,
+    structure, text, time,
 };
 use crate::{
     Iam,
@@ -164,35 +164,50 @@ async fn check_transitive(
     request: GroupsMembershipsCheckTransitiveMembershipRequest,
 ) -> Result<CheckTransitiveMembershipResponse> {
     let (group, _) = named(&iam, &caller, &request.parent)?;
-    let member = asked_member(request.query.as_deref())?.0;
+    let Asked { member, labels } = Asked::read(request.query.as_deref())?;
+    if !labels.is_empty() {
+        return Err(Error::bad_field("query", "The query names a member_key_id and nothing else."));
+    }
     let has = iam.groups_above(&member).iter().any(|above| **above == *group);
     Ok(CheckTransitiveMembershipResponse { has_membership: Some(has) })
 }
 
-/// The member that a query asks about, and the labels that groups must have.
-fn asked_member(query: Option<&str>) -> Result<(String, Vec<String>)> {
-    let terms = terms(query.unwrap_or_default()).map_err(|fault| Error::bad_field("query", fault.why))?;
-    let (mut member, mut labels) = (None, Vec::new());
-    for term in terms {
-        match term {
-            Term::Is(field, id) if field == "member_key_id" || field == "member_key.id" => member = Some(id),
-            Term::Has(field, label) if field == "labels" => labels.push(label),
-            Term::Is(field, _) if field == "parent" => {}
-            _ => {
-                return Err(Error::bad_field(
-                    "query",
-                    "The query asks for another thing than member_key_id.",
-                ));
+/// What a query asks: in whose groups, and which labels they must have.
+struct Asked {
+    member: String,
+    labels: Vec<String>,
+}
+
+impl Asked {
+    fn read(query: Option<&str>) -> Result<Self> {
+        let wrong = |why: &str| Error::bad_field("query", why);
+        let terms = terms(query.unwrap_or_default()).map_err(|fault| wrong(&fault.why))?;
+        let (mut member, mut labels) = (None, Vec::new());
+        for term in terms {
+            match term {
+                Term::Is(field, id) if field == "member_key_id" || field == "member_key.id" => {
+                    member = Some(id)
+                }
+                Term::Has(field, label) if field == "labels" => labels.push(label),
+                Term::Is(field, parent) if field == "parent" => check_parent("query", &parent)?,
+                _ => {
+                    return Err(wrong(
+                        "The query asks for another thing than member_key_id, labels and parent.",
+                    ));
+                }
             }
         }
+        let member = member.ok_or_else(|| wrong("The query must name a member_key_id."))?;
+        Ok(Asked { member: member.to_ascii_lowercase(), labels })
     }
-    let member = member.ok_or_else(|| Error::bad_field("query", "The query must name a member_key_id."))?;
-    Ok((member.to_ascii_lowercase(), labels))
 }
 
 /// The groups above the member of a query, with whether it is in each directly.
-fn groups_of(iam: &Iam, query: Option<&str>) -> Result<(String, Vec<(Found, bool)>)> {
-    let (member, labels) = asked_member(query)?;
+fn groups_of(iam: &Iam, query: &str) -> Result<(String, Vec<(Found, bool)>)> {
+    let Asked { member, labels } = Asked::read(Some(query))?;
+    if labels.is_empty() {
+        return Err(Error::bad_field("query", "The query must name a label: '...' in labels."));
+    }
     let above = iam.groups_above(&member);
     let found = above.iter().filter_map(|email| Some((Arc::from(email.as_str()), iam.groups.get(email)?)));
     let has_labels = |group: &GroupRecord| labels.iter().all(|label| group.labels.contains_key(label));
@@ -218,7 +233,7 @@ async fn search_groups(
     anywhere(&caller, &request.parent)?;
     let query = request.query.unwrap_or_default();
     let page = page(request.page_size, request.page_token.as_deref(), &query)?;
-    let (member, found) = groups_of(&iam, Some(&query))?;
+    let (member, found) = groups_of(&iam, &query)?;
     let (found, next) = part(found, &page, |(group, _)| &group.0);
     let memberships = found.into_iter().map(|((email, group), is_direct)| GroupRelation {
         group: Some(name_of(&email, &group)),
@@ -237,9 +252,12 @@ async fn search_direct(
     request: GroupsMembershipsSearchDirectGroupsRequest,
 ) -> Result<SearchDirectGroupsResponse> {
     anywhere(&caller, &request.parent)?;
+    if !matches!(request.order_by.as_deref(), None | Some("" | "group_key" | "group_key asc")) {
+        return Err(Error::unimplemented("Groups are listed in the order of their keys, and in no other."));
+    }
     let query = request.query.unwrap_or_default();
     let page = page(request.page_size, request.page_token.as_deref(), &query)?;
-    let (member, mut found) = groups_of(&iam, Some(&query))?;
+    let (member, mut found) = groups_of(&iam, &query)?;
     found.retain(|(_, is_direct)| *is_direct);
     let (found, next) = part(found, &page, |(group, _)| &group.0);
     let memberships = found.into_iter().map(|((email, group), _)| MembershipRelation {
