@@ -3,8 +3,8 @@
 //! Each decision that allows something to a service account is noted here, on the way of the call. What was noted before
 //! costs a hash, one look-up without a lock and a counter; what is left out costs another look-up, and only what is taken
 //! in waits for a lock. Names are cut to the level that a role can be granted on, so a thousand versions of a secret are
-//! one entry. The record is bounded, an account to [`MOST_OF_ACCOUNT`] entries and all of them to [`MOST`]; what is left
-//! out is said to be.
+//! one entry. The record is bounded, an account to [`MOST_OF_ACCOUNT`] entries and all of them to [`MOST`], and a name to
+//! [`LONGEST`]; that something is left out is remembered as long as what was used is.
 //!
 //! It is kept in memory and written now and then ([`Iam::write_usage`]): a restart forgets nothing, a kill what was noted
 //! since the last time. What was not used for [`KEPT`] is forgotten.
@@ -16,7 +16,7 @@ use std::{
     collections::HashMap,
     hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -96,6 +96,9 @@ pub(crate) struct UsedRecord {
     /// Each permission on each resource once.
     #[prost(message, repeated, tag = "1")]
     pub uses: Vec<UseRecord>,
+    /// When something was last left out, in seconds; 0 if nothing was.
+    #[prost(uint64, tag = "2")]
+    pub left_out: u64,
 }
 
 impl Record for UsedRecord {
@@ -110,8 +113,10 @@ pub(crate) struct Usage {
     hasher: RandomState,
     /// Held while something new is taken in.
     accounts: Mutex<HashMap<Box<str>, Account>>,
-    /// The accounts of which something was left out, until there is room again.
+    /// The accounts of which nothing new is taken in, until there is room again.
     full: papaya::HashMap<Box<str>, ()>,
+    /// When something was last left out of an account, in seconds.
+    left_out: papaya::HashMap<Box<str>, AtomicU64>,
     read: OnceCell<()>,
 }
 
@@ -129,8 +134,19 @@ struct Seen {
 #[derive(Default)]
 struct Account {
     entries: usize,
-    /// How often anything was used, when it was last written.
-    written: u64,
+    /// What was last written of it.
+    written: Written,
+}
+
+/// How much of an account is written.
+#[derive(Default, PartialEq)]
+enum Written {
+    #[default]
+    Nothing,
+    /// What was used this often, and when something was last left out.
+    Until(u64, u64),
+    /// Another thing than what is known now.
+    Other,
 }
 
 /// A key that is a hash already.
@@ -156,7 +172,7 @@ impl Usage {
         let key = self.hasher.hash_one((account, permission, service, name));
         match self.seen.pin().get(&key) {
             Some(seen) => seen.again(now),
-            None if self.full.pin().contains_key(account) => {}
+            None if self.full.pin().contains_key(account) => self.leave_out(account, now),
             None => self.take_in(
                 key,
                 account,
@@ -175,9 +191,9 @@ impl Usage {
     /// Adds what was used to what is known.
     fn take_in(&self, key: u64, account: &str, used: UseRecord) {
         if account.len() + used.permission.len() + used.name.len() > LONGEST {
-            return;
+            return self.leave_out(account, used.last);
         }
-        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut accounts = self.accounts();
         let seen = self.seen.pin();
         if let Some(known) = seen.get(&key) {
             known.first.fetch_min(used.first, Ordering::Relaxed);
@@ -188,15 +204,35 @@ impl Usage {
         let is_full = seen.len() >= MOST;
         let its = accounts.entry(account.into()).or_default();
         if is_full || its.entries >= MOST_OF_ACCOUNT {
+            drop(accounts);
             self.full.pin().insert(account.into(), ());
-            return;
+            return self.leave_out(account, used.last);
         }
         its.entries += 1;
         seen.insert(key, Arc::new(Seen::new(account, used)));
     }
 
+    /// Remembers that something of an account is not here.
+    fn leave_out(&self, account: &str, now: u64) {
+        let left_out = self.left_out.pin();
+        match left_out.get(account) {
+            Some(last) => drop(last.fetch_max(now, Ordering::Relaxed)),
+            None => {
+                self.accounts().entry(account.into()).or_default();
+                let last = left_out.get_or_insert_with(account.into(), AtomicU64::default);
+                last.fetch_max(now, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// When something of an account was last left out that would still be remembered; 0 for never.
+    fn last_left_out(&self, account: &str, now: u64) -> u64 {
+        let last = self.left_out.pin().get(account).map_or(0, |last| last.load(Ordering::Relaxed));
+        if last + KEPT > now { last } else { 0 }
+    }
+
     /// What an account used, in the order of resources and permissions, and whether something was left out.
-    fn of(&self, account: &str) -> (Vec<UseRecord>, bool) {
+    fn of(&self, account: &str, now: u64) -> (Vec<UseRecord>, bool) {
         let mut uses: Vec<UseRecord> = self
             .seen
             .pin()
@@ -205,12 +241,12 @@ impl Usage {
             .map(|seen| seen.to_record())
             .collect();
         uses.sort_by(|a, b| (&a.service, &a.name, &a.permission).cmp(&(&b.service, &b.name, &b.permission)));
-        (uses, self.full.pin().contains_key(account))
+        (uses, self.last_left_out(account, now) > 0)
     }
 
     /// Forgets what is unwanted of an account, or of all.
     fn forget(&self, is_unwanted: impl Fn(&Seen) -> bool) {
-        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut accounts = self.accounts();
         let seen = self.seen.pin();
         for (key, one) in seen.iter().filter(|(_, one)| is_unwanted(one)) {
             seen.remove(key);
@@ -218,35 +254,46 @@ impl Usage {
             if let Some(its) = accounts.get_mut(&one.account) {
                 its.entries -= 1;
                 // Whatever is left is to be written.
-                its.written = u64::MAX;
+                its.written = Written::Other;
             }
         }
+    }
+
+    /// Forgets all of an account.
+    fn forget_all(&self, account: &str) {
+        self.forget(|seen| *seen.account == *account);
+        self.left_out.pin().remove(account);
     }
 
     /// What was to be written of an account was not: it is tried again.
     fn not_written(&self, account: &str) {
-        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(its) = accounts.get_mut(account) {
-            its.written = u64::MAX;
+        if let Some(its) = self.accounts().get_mut(account) {
+            its.written = Written::Other;
         }
     }
 
     /// The accounts of which something was noted since they were written, each with what is to be written.
-    fn changed(&self) -> Vec<(Box<str>, UsedRecord)> {
+    fn changed(&self, now: u64) -> Vec<(Box<str>, UsedRecord)> {
         let mut by_account: HashMap<Box<str>, Vec<UseRecord>> = HashMap::new();
         for seen in self.seen.pin().values() {
             by_account.entry(seen.account.clone()).or_default().push(seen.to_record());
         }
-        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut accounts = self.accounts();
         let mut changed = Vec::new();
         for (account, its) in accounts.iter_mut() {
             let uses = by_account.remove(account).unwrap_or_default();
-            let now = uses.iter().map(|used| used.count).sum();
-            if std::mem::replace(&mut its.written, now) != now {
-                changed.push((account.clone(), UsedRecord { uses }));
+            let left_out = self.last_left_out(account, now);
+            let until = Written::Until(uses.iter().map(|used| used.count).sum(), left_out);
+            if its.written != until {
+                its.written = until;
+                changed.push((account.clone(), UsedRecord { uses, left_out }));
             }
         }
         changed
+    }
+
+    fn accounts(&self) -> MutexGuard<'_, HashMap<Box<str>, Account>> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -292,9 +339,9 @@ impl Iam {
         self.read_usage().await?;
         let now = self.clock.unix();
         self.usage.forget(|seen| seen.last.load(Ordering::Relaxed) + KEPT <= now);
-        for (account, used) in self.usage.changed() {
+        for (account, used) in self.usage.changed(now) {
             let key = [USED, &*account].concat();
-            let txn = match used.uses.is_empty() {
+            let txn = match used == UsedRecord::default() {
                 true => Txn::new().delete(key),
                 false => Txn::new().put(key, used.to_stored()),
             };
@@ -312,12 +359,12 @@ impl Iam {
     /// Those of the store, from which an earlier haar's record is read the first time.
     pub(crate) async fn used_by(&self, account: &str) -> Result<(Vec<UseRecord>, bool)> {
         self.read_usage().await?;
-        Ok(self.usage.of(account))
+        Ok(self.usage.of(account, self.clock.unix()))
     }
 
     /// Forgets what an account used that is no more.
     pub(crate) fn forget_usage(&self, account: &str) {
-        self.usage.forget(|seen| *seen.account == *account);
+        self.usage.forget_all(account);
     }
 
     /// Takes in what an earlier haar wrote. Done late, because no start waits for it.
@@ -326,16 +373,24 @@ impl Iam {
     }
 
     async fn read_all_usage(&self) -> Result<()> {
-        let mut after = String::new();
+        // Nothing is taken in before all is read: what fails is tried again, and would count twice.
+        for (account, used) in self.stored_usage().await? {
+            self.take_in_usage(&account, used);
+        }
+        Ok(())
+    }
+
+    async fn stored_usage(&self) -> Result<Vec<(String, UsedRecord)>> {
+        let (mut after, mut all) = (String::new(), Vec::new());
         loop {
             let (page, _) = self.store.range(USED, &after, PAGE).await?;
-            let Some(last) = page.last() else { return Ok(()) };
+            let Some(last) = page.last() else { return Ok(all) };
             after.clone_from(&last.key);
             for entry in &page {
                 let account = entry.key.strip_prefix(USED).unwrap_or(&entry.key);
                 // An account that was deleted left nothing to narrow.
                 if self.accounts.get(account).is_some() {
-                    self.take_in_usage(account, UsedRecord::from_stored(&entry.value)?);
+                    all.push((account.to_owned(), UsedRecord::from_stored(&entry.value)?));
                 }
             }
         }
@@ -343,6 +398,9 @@ impl Iam {
 
     fn take_in_usage(&self, account: &str, used: UsedRecord) {
         let usage = &self.usage;
+        if used.left_out > 0 {
+            usage.leave_out(account, used.left_out);
+        }
         for one in used.uses {
             let key = usage.hasher.hash_one((account, &*one.permission, &*one.service, &*one.name));
             usage.take_in(key, account, one);
@@ -383,24 +441,45 @@ mod tests {
             note("a", "projects/p/secrets/s/versions/1", now);
         }
         note("a", "projects/p/secrets/s/versions/2", 11);
-        let (uses, is_full) = usage.of("a");
+        let (uses, is_full) = usage.of("a", 13);
         assert_eq!((uses.len(), uses[0].first, uses[0].last, uses[0].count, is_full), (1, 10, 12, 4, false));
 
-        assert_eq!(usage.changed().len(), 1);
-        assert!(usage.changed().is_empty(), "nothing is written twice");
+        assert_eq!(usage.changed(13).len(), 1);
+        assert!(usage.changed(13).is_empty(), "nothing is written twice");
         for n in 0..MOST_OF_ACCOUNT {
             note("a", &format!("projects/p/secrets/n{n}"), 13);
         }
-        note("a", &"s".repeat(LONGEST), 13);
-        let (uses, is_full) = usage.of("a");
+        let (uses, is_full) = usage.of("a", 13);
         assert!(uses.len() == MOST_OF_ACCOUNT && is_full);
-        assert!(UsedRecord { uses }.encoded_len() < kernel::store::MAX_VALUE / 2);
+        assert!(UsedRecord { uses, left_out: 13 }.encoded_len() < kernel::store::MAX_VALUE / 2);
         usage.forget(|seen| seen.last.load(Ordering::Relaxed) < 13);
-        assert_eq!(usage.of("a").0.len(), MOST_OF_ACCOUNT - 1);
+        assert_eq!(usage.of("a", 13).0.len(), MOST_OF_ACCOUNT - 1);
         note("a", "projects/p/secrets/again", 14);
-        assert_eq!(usage.of("a").0.len(), MOST_OF_ACCOUNT, "there is room again");
-        usage.forget(|seen| *seen.account == *"a");
-        assert_eq!(usage.changed(), [("a".into(), UsedRecord::default())]);
+        let (uses, is_partial) = usage.of("a", 14);
+        assert_eq!(uses.len(), MOST_OF_ACCOUNT, "there is room again");
+        assert!(is_partial, "and yet not all is known");
+        usage.forget_all("a");
+        assert_eq!(usage.changed(14), [("a".into(), UsedRecord::default())]);
+        assert!(!usage.of("a", 14).1);
+    }
+
+    #[test]
+    fn what_is_left_out_for_its_length_is_remembered_as_long_as_what_is_used() {
+        let usage = Usage::default();
+        let name = ["projects/p/secrets/", &*"s".repeat(LONGEST)].concat();
+        let resource = ("secretmanager.googleapis.com", &*name);
+        usage.note("a", "secretmanager.versions.access", resource, 10);
+        assert_eq!(usage.of("a", 10), (Vec::new(), true));
+        assert_eq!(usage.of("b", 10), (Vec::new(), false));
+        let record = UsedRecord { uses: Vec::new(), left_out: 10 };
+        assert_eq!(usage.changed(10), [("a".into(), record)]);
+        assert!(usage.changed(11).is_empty());
+        assert_eq!(usage.of("a", 10 + KEPT), (Vec::new(), false));
+        assert_eq!(
+            usage.changed(10 + KEPT),
+            [("a".into(), UsedRecord::default())],
+            "nothing is left to write"
+        );
     }
 
     /// What a call pays: printed with `--nocapture`, held by no bound because machines differ.
@@ -415,6 +494,6 @@ mod tests {
             usage.note(account, "secretmanager.versions.access", std::hint::black_box(resource), 1);
         }
         println!("{:?} for each note", begun.elapsed() / ROUNDS);
-        assert_eq!(usage.of(account).0[0].count, u64::from(ROUNDS));
+        assert_eq!(usage.of(account, 1).0[0].count, u64::from(ROUNDS));
     }
 }

@@ -6,6 +6,7 @@ use apis::google::{
 use kernel::{
     Resource,
     ports::{Authority, Policies},
+    store::Txn,
 };
 
 use crate::{
@@ -190,4 +191,30 @@ async fn what_was_used_survives_a_restart_and_ends_with_the_account() {
     assert_eq!(world.stored("iam/used/").await, 0);
     world.account("my-app-sa").await;
     assert!(world.iam.least(APP).await.unwrap().uses.is_empty(), "another account under the same address");
+}
+
+#[tokio::test]
+async fn what_is_not_known_is_not_forgotten_by_a_restart() {
+    let world = world_with(&[ACCESSOR]).await;
+    let long = on("secretmanager.googleapis.com", &format!("secrets/{}", "s".repeat(400)));
+    uses(&world, "secretmanager.versions.access", &long);
+    assert!(world.iam.least(APP).await.unwrap().is_partial, "its name is too long to be noted");
+    world.iam.write_usage().await.unwrap();
+    assert!(world.reopened().await.least(APP).await.unwrap().is_partial);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_at_first_is_not_counted_twice() {
+    let world = world_with(&[ACCESSOR]).await;
+    let other = world.account("other-sa").await.email;
+    uses(&world, "secretmanager.versions.access", &secret());
+    world.iam.write_usage().await.unwrap();
+    let damaged = format!("iam/used/{other}");
+    world.write(Txn::new().put(&damaged, "?")).await;
+    let later = world.reopened().await;
+    later.least(APP).await.unwrap_err();
+    later.write_usage().await.unwrap_err();
+    world.write(Txn::new().delete(&damaged)).await;
+    let least = later.least(APP).await.unwrap();
+    assert_eq!(least.uses.iter().map(|used| used.count).collect::<Vec<_>>(), [1]);
 }

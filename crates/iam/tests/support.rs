@@ -12,7 +12,7 @@ use kernel::{
     call::RequestInfo,
     clock::Clock,
     ports::{Authority, Project, Projects},
-    store::{Embedded, Store},
+    store::{Embedded, Store, Txn},
 };
 use prost::Message;
 
@@ -85,6 +85,11 @@ impl World {
     /// How many records the store has under a prefix.
     pub(crate) async fn stored(&self, prefix: &str) -> usize {
         self.store.range(prefix, "", 1000).await.unwrap().0.len()
+    }
+
+    /// Writes past IAM, as other parts of the program do.
+    pub(crate) async fn write(&self, txn: Txn) {
+        self.store.txn(txn).await.unwrap();
     }
 
     /// Another reading of the same store, as after a restart.
