@@ -26,7 +26,7 @@ use crate::{
     Iam, SERVICE,
     auth::project_of,
     decide::{lowercase, stored_name},
-    records::{ACCOUNTS, AccountRecord, POLICIES, USED},
+    records::{ACCOUNTS, AccountRecord, USED},
 };
 
 /// How long a deleted account can be brought back, in seconds.
@@ -265,16 +265,6 @@ impl Iam {
             self.commit(txn).await?;
         }
         self.forget_federation().await
-    }
-
-    /// What is written in the transaction that deletes a project: its accounts.
-    pub fn deletions_of_project(&self, project_id: &str) -> Txn {
-        let mut txn = Txn::new()
-            .delete(format!("{POLICIES}{}", stored_name(SERVICE, &format!("projects/{project_id}"))));
-        for (email, _) in self.accounts.scan("", "", 100, |_, account| account.project == project_id) {
-            txn = txn.delete(format!("{ACCOUNTS}{email}"));
-        }
-        txn
     }
 
     /// Whether a member of a policy names an account of ours that does not exist.

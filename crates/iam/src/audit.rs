@@ -33,7 +33,7 @@ use kernel::{
     Principal, Resource,
     audit::{Access, Call},
     error::Detail,
-    names::RESOURCE_MANAGER,
+    names::{RESOURCE_MANAGER, in_project},
     services,
 };
 use prost::Message;
@@ -120,7 +120,7 @@ impl Iam {
     /// The project of a resource: a service account named without one says it in its address.
     fn project_of_resource(&self, resource: &Resource) -> Option<String> {
         let name = self.canonical(resource.service, &resource.name);
-        let project = name.strip_prefix("projects/")?.split('/').next()?;
+        let (project, _) = in_project(&name)?;
         (!matches!(project, "-" | "_")).then(|| project.to_owned())
     }
 
@@ -165,13 +165,8 @@ impl Iam {
 
     /// A name as the service itself writes it: Secret Manager with the project's number.
     fn shown_name(&self, resource: &Resource) -> String {
-        let number = || {
-            let inside = resource.name.strip_prefix("projects/")?;
-            let (id, rest) = inside.split_at(inside.find('/').unwrap_or(inside.len()));
-            Some(format!("projects/{}{rest}", self.projects.known(id)?.number))
-        };
         match resource.service {
-            "secretmanager.googleapis.com" => number().unwrap_or_else(|| resource.name.clone()),
+            "secretmanager.googleapis.com" => self.projects.numbered(&resource.name),
             _ => resource.name.clone(),
         }
     }
@@ -220,20 +215,9 @@ fn service_of(call: &Call<'_>, resource: &Resource) -> &'static str {
     match call.method.host() {
         host if !services::is_shared(host) => host,
         _ if resource.service != RESOURCE_MANAGER => resource.service,
-        _ => called(&call.caller.request().host).unwrap_or(RESOURCE_MANAGER),
+        _ => services::of_host(&call.caller.request().host)
+            .map_or(RESOURCE_MANAGER, |(service, _)| service.name),
     }
-}
-
-/// The service behind a host: by its own name, `REGION-NAME`, or `PRODUCT.REGION.rep.googleapis.com`.
-fn called(host: &str) -> Option<&'static str> {
-    let is_at = |name: &str| match host.strip_suffix(name) {
-        Some(before) => before.is_empty() || before.ends_with('-'),
-        None => {
-            let product = name.strip_suffix("googleapis.com").unwrap_or(name);
-            host.starts_with(product) && host.ends_with(".rep.googleapis.com")
-        }
-    };
-    services::ALL.iter().map(|service| service.name).find(|name| is_at(name))
 }
 
 /// Whether a call got as far as being asked for its permissions: not where its API is disabled.
@@ -311,19 +295,6 @@ mod tests {
         );
         audited.put("projects/p", &[]);
         assert!(!audited.any.load(Ordering::Relaxed));
-    }
-
-    #[test]
-    fn a_host_is_a_service_in_three_ways() {
-        for (host, service) in [
-            ("run.googleapis.com", Some("run.googleapis.com")),
-            ("us-central1-run.googleapis.com", Some("run.googleapis.com")),
-            ("secretmanager.europe-west1.rep.googleapis.com", Some("secretmanager.googleapis.com")),
-            ("evilrun.googleapis.com", None),
-            ("127.0.0.1", None),
-        ] {
-            assert_eq!(called(host), service, "{host}");
-        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use kernel::{
     BoxFuture, Error, Principal, Resource, Result,
     call::RequestInfo,
     error::Detail,
-    names::RESOURCE_MANAGER,
+    names::{RESOURCE_MANAGER, container},
     ports::{Authenticator, Authority, Identity},
 };
 use serde_json::json;
@@ -103,8 +103,7 @@ impl Iam {
 
     /// What stands above the project or folder that a name begins with: folders, and the organization.
     pub(crate) fn above(&self, name: &str) -> impl Iterator<Item = Arc<str>> {
-        let end = name.match_indices('/').nth(1).map_or(name.len(), |(at, _)| at);
-        let first = self.projects.parent(&name[..end]);
+        let first = container(name).and_then(|container| self.projects.parent(container));
         std::iter::successors(first, |container| self.projects.parent(container)).take(MOST_ABOVE)
     }
 

@@ -204,13 +204,7 @@ pub(crate) fn describe(service: &str, name: &str, projects: &dyn Projects) -> Op
     let (kind, by) = kind(service, name)?;
     let shown = match by {
         By::Id => name.to_owned(),
-        By::Number => {
-            let inside = name.strip_prefix("projects/")?;
-            let (id, rest) = inside.split_at(inside.find('/').unwrap_or(inside.len()));
-            let number =
-                projects.known(id).map_or_else(|| id.to_owned(), |project| project.number.to_string());
-            ["projects/", &number, rest].concat()
-        }
+        By::Number => projects.numbered(name),
     };
     Some(Named { service: service.to_owned(), kind: format!("{service}/{kind}"), name: shown })
 }

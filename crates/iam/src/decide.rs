@@ -18,7 +18,11 @@ use std::{
     },
 };
 
-use kernel::{Principal, mirror::Versioned, names::RESOURCE_MANAGER};
+use kernel::{
+    Principal,
+    mirror::Versioned,
+    names::{RESOURCE_MANAGER, is_container},
+};
 
 use crate::{
     audit::Audited,
@@ -203,14 +207,6 @@ fn index_key(stored: &str) -> &str {
 pub(crate) fn lineage(name: &str) -> impl Iterator<Item = &str> {
     let above = |name: &str| name.match_indices('/').map(|(at, _)| at).skip(1).step_by(2).last();
     std::iter::successors(Some(name), move |name| above(name).map(|at| &name[..at]))
-}
-
-/// Whether a name is that of a project, a folder or an organization.
-fn is_container(name: &str) -> bool {
-    ["projects/", "folders/", "organizations/"]
-        .iter()
-        .find_map(|kind| name.strip_prefix(kind))
-        .is_some_and(|id| !id.contains('/'))
 }
 
 /// Who asks, with everything that is looked up once.

@@ -5,7 +5,10 @@
 
 use std::{net::IpAddr, time::SystemTime};
 
-use kernel::{Principal, names::RESOURCE_MANAGER};
+use kernel::{
+    Principal,
+    names::{RESOURCE_MANAGER, in_project, is_container},
+};
 
 use crate::{
     Iam,
@@ -103,7 +106,7 @@ impl ExplainedBinding {
 impl Iam {
     /// Answers why somebody may do something, or may not.
     pub fn explain(&self, question: &Question) -> Explanation {
-        let name = self.by_id(&question.name);
+        let name = self.projects.identified(&question.name);
         let canonical = self.canonical(&question.service, &name);
         let asker = self.asker(&question.principal);
         let given = question.resource.clone();
@@ -166,27 +169,16 @@ impl Iam {
         ExplainedBinding { role: binding.role.clone(), has_permission, members, condition }
     }
 
-    /// A name whose project is an id, and not a number.
-    fn by_id(&self, name: &str) -> String {
-        let Some(inside) = name.strip_prefix("projects/") else { return name.to_owned() };
-        let (project, rest) = inside.split_at(inside.find('/').unwrap_or(inside.len()));
-        match self.projects.known(project) {
-            Some(project) => format!("projects/{}{rest}", project.id),
-            None => name.to_owned(),
-        }
-    }
-
     /// The policy that a project has which was never set.
     fn default_record(&self, level: &str) -> Option<PolicyRecord> {
-        let id = level.strip_prefix("projects/").filter(|id| !id.contains('/'))?;
+        let (id, "") = in_project(level)? else { return None };
         self.projects.known(id)?;
         Some(self.record_of_default(&kernel::Resource::project(id)))
     }
 
     /// The full name of a level, a service account by its address.
     pub(crate) fn full_name(&self, service: &str, level: &str) -> String {
-        let is_container = level.split('/').count() == 2;
-        let service = if is_container { RESOURCE_MANAGER } else { service };
+        let service = if is_container(level) { RESOURCE_MANAGER } else { service };
         let shown = level.split_once("/serviceAccounts/").and_then(|(project, id)| {
             let account = self.find_account(id)?;
             Some(format!("{project}/serviceAccounts/{}", account.email))

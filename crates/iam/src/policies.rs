@@ -15,7 +15,7 @@ use apis::google::iam::v1::{AuditConfig, AuditLogConfig, Binding, Policy, SetIam
 use kernel::{
     BoxFuture, Caller, Error, Resource, Result, etag,
     mirror::{Record, Versioned},
-    names::RESOURCE_MANAGER,
+    names::{RESOURCE_MANAGER, in_project},
     ports::Policies,
     store::{Key, Outcome, Txn},
 };
@@ -71,6 +71,10 @@ impl Policies for Iam {
 
     fn key(&self, resource: &Resource) -> Key {
         self.policies.key(&self.policy_name(resource))
+    }
+
+    fn catch_up(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.policies.catch_up())
     }
 }
 
@@ -286,8 +290,7 @@ impl Mask {
 }
 
 fn is_project(resource: &Resource) -> bool {
-    resource.service == RESOURCE_MANAGER
-        && resource.name.strip_prefix("projects/").is_some_and(|id| !id.contains('/'))
+    resource.service == RESOURCE_MANAGER && matches!(in_project(&resource.name), Some((_, "")))
 }
 
 fn check_version(version: i32, whose: &str) -> Result<()> {

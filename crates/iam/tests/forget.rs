@@ -5,11 +5,14 @@ use apis::google::discovery::iam::v1::{
     projects_locations_workload_identity_pools as pools,
     projects_locations_workload_identity_pools_providers as providers,
 };
-use kernel::Code;
+use kernel::{Code, ports::Policies, store::Txn};
 
-use crate::support::{
-    iam::{DELETE_SERVICE_ACCOUNT, UNDELETE_SERVICE_ACCOUNT},
-    *,
+use crate::{
+    policies::{binding, set},
+    support::{
+        iam::{DELETE_SERVICE_ACCOUNT, UNDELETE_SERVICE_ACCOUNT},
+        *,
+    },
 };
 use apis::google::iam::admin::v1::{DeleteServiceAccountRequest, UndeleteServiceAccountRequest};
 
@@ -117,5 +120,20 @@ async fn a_deleted_account_can_be_brought_back_at_once() {
         world.call(world.owner(), UNDELETE_SERVICE_ACCOUNT, undelete.clone()).await.unwrap();
         let again = world.call(world.owner(), UNDELETE_SERVICE_ACCOUNT, undelete).await.unwrap_err();
         assert_eq!(again.code(), Code::NotFound, "what was set aside is gone too");
+    }
+}
+
+/// A secret and its policy are deleted by whoever keeps secrets, in a transaction of its own.
+#[tokio::test]
+async fn a_policy_that_another_deleted_is_out_of_every_decision() {
+    let world = World::new().await;
+    let ada = user("ada@example.com");
+    let viewer = || vec![binding("roles/secretmanager.viewer", &["user:ada@example.com"])];
+    for _ in 0..50 {
+        set(&world, &secret(), viewer()).await.unwrap();
+        assert!(world.allows(&ada, "secretmanager.secrets.get", &secret()));
+        world.write(Txn::new().delete(world.iam.key(&secret()))).await;
+        world.iam.catch_up().await.unwrap();
+        assert!(!world.allows(&ada, "secretmanager.secrets.get", &secret()));
     }
 }

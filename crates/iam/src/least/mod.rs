@@ -15,7 +15,10 @@ mod cover;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kernel::{Principal, Result, names::RESOURCE_MANAGER};
+use kernel::{
+    Principal, Result,
+    names::{RESOURCE_MANAGER, container, is_container},
+};
 
 use crate::{
     Explanation, Iam, Level, Question,
@@ -283,7 +286,7 @@ impl Iam {
         let mut above: BTreeMap<&str, PermissionSet> = BTreeMap::new();
         let mut given = Vec::new();
         for (place, needed) in places {
-            let project = container(&place.1);
+            let project = container(&place.1).unwrap_or(&place.1);
             let inherited = above.get(project).copied().unwrap_or_default();
             let mut missing = PermissionSet::default();
             needed.iter().filter(|one| !inherited.contains(*one)).for_each(|one| missing.insert(one));
@@ -307,7 +310,7 @@ impl Iam {
             (format!("only {instance}"), expression)
         });
         let resource = match condition {
-            Some(_) => format!("//{RESOURCE_MANAGER}/{}", container(name)),
+            Some(_) => format!("//{RESOURCE_MANAGER}/{}", container(name).unwrap_or(name)),
             None => self.full_name(service, &self.canonical(service, name)),
         };
         Grant { resource, condition, ..Grant::default() }
@@ -364,13 +367,7 @@ fn is_momentary(expression: &str) -> bool {
     expression.contains("request.") || expression.contains("destination.")
 }
 
-/// The project, folder or organization that a name begins with.
-fn container(name: &str) -> &str {
-    let end = name.match_indices('/').nth(1).map_or(name.len(), |(at, _)| at);
-    &name[..end]
-}
-
 /// The service whose policy a level has: containers are Resource Manager's.
 fn service_of_level<'s>(service: &'s str, name: &str) -> &'s str {
-    if container(name) == name { RESOURCE_MANAGER } else { service }
+    if is_container(name) { RESOURCE_MANAGER } else { service }
 }
