@@ -10,8 +10,8 @@ use std::{
 
 use crate::{
     Cpu, RevisionSpec,
-    revision::{Life, PROVEN, Revision, State, Watch},
-    scale::{self, Facts},
+    revision::{Life, Revision, State, Watch},
+    scale::Facts,
 };
 
 impl Revision {
@@ -70,16 +70,16 @@ impl Revision {
         used: Vec<(u32, Duration)>,
     ) -> Option<Duration> {
         let spec = self.spec.load_full().filter(|_| state.life == Life::Serving)?;
-        if state.serving.iter().any(|live| live.started.elapsed() >= PROVEN) {
+        if state.is_proven() {
             state.backoff.succeeded();
         }
         // More may fit than before: the concurrency may have been raised.
         self.serve_waiters(state, now);
         state.note_cpu(now, used);
         let facts = state.facts(now, &spec);
-        state.desired = state.scaler.decide(now, &facts);
-        let desired = state.desired;
-        self.start_up_to(state, now, desired);
+        let decision = state.scaler.decide(now, &facts);
+        state.desired = decision.desired;
+        self.start_up_to(state, now, decision.wanted);
         self.retire(state, now, &spec);
         let all_frozen = self.freeze_idle(state, now, &spec);
         state.serving.iter().for_each(|live| live.pool.prune());
@@ -91,8 +91,7 @@ impl Revision {
     }
 
     fn retire(self: &Arc<Self>, state: &mut State, now: Duration, spec: &RevisionSpec) {
-        let idle: Vec<_> = state.serving.iter().map(|live| live.idle(now)).collect();
-        for place in scale::retire(&idle, state.desired.max(spec.min), spec.idle_after) {
+        for place in state.surplus(now, spec) {
             let live = state.serving.remove(place);
             state.leaving.push(live);
         }
@@ -124,6 +123,7 @@ impl State {
             min: spec.min,
             max: spec.max,
             have: self.have(),
+            away: self.away(),
             idle: (requests == 0).then(|| now.saturating_sub(self.busy_at)),
             idle_after: spec.idle_after,
             cpu: spec.cpu,

@@ -55,6 +55,12 @@ pub trait Instance: Send + Sync + 'static {
     /// the last of them has ended, and by [`Ingress::tell_work`](crate::Ingress::tell_work): as quick as
     /// [`thaw`](Instance::thaw).
     fn worked(&self, _: Duration, _requests: u32) {}
+    /// Whether it is to get new requests; one that is not goes on with those it has. Called under a lock: as quick as
+    /// [`thaw`](Instance::thaw). Whoever changes the answer then says so by
+    /// [`Ingress::readiness_changed`](crate::Ingress::readiness_changed).
+    fn takes_requests(&self) -> bool {
+        true
+    }
     /// The CPU time it has used so far, when that is known: the autoscaler then looks at it as well.
     fn cpu_time(&self) -> Option<Duration> {
         None

@@ -34,6 +34,7 @@ mod log;
 mod pages;
 mod queue;
 mod random;
+mod readiness;
 mod response;
 mod revision;
 mod routes;

@@ -22,7 +22,7 @@ use crate::{
     counters::Counters,
     h2c::Link,
     queue::{Refusal, Ticket, Waiter},
-    scale::{Backoff, Meter, Scaler, Tuning, at_once},
+    scale::{Backoff, Meter, Scaler, Tuning},
 };
 
 /// How long an instance must live for its start to count as a success.
@@ -48,7 +48,7 @@ pub(crate) struct Revision {
 }
 
 pub(crate) struct State {
-    /// Those that take requests, oldest first.
+    /// Those that take requests, or will again; oldest first.
     pub(crate) serving: Vec<Arc<Live>>,
     /// Those that only finish what they have.
     pub(crate) leaving: Vec<Arc<Live>>,
@@ -116,6 +116,11 @@ impl Live {
             taken: AtomicU32::new(0),
             frozen: AtomicBool::new(false),
         }
+    }
+
+    /// How many requests it has.
+    pub(crate) fn inflight(&self) -> u32 {
+        self.inflight.load(Relaxed)
     }
 
     /// How long it has had no request; `None` while it has some.
@@ -275,14 +280,16 @@ impl Revision {
         concurrency: u32,
         prefer: Option<u32>,
     ) -> Option<Slot> {
-        let has_room = |live: &&Arc<Live>| live.inflight.load(Relaxed) < concurrency;
+        let has_room = |live: &&Arc<Live>| live.inflight() < concurrency;
+        // Who is bound to an instance stays with it, ready or not.
         let bound = prefer.and_then(|hash| state.serving.iter().find(|live| live.hash == hash));
-        let (home, spare) = state.serving.split_at((state.desired as usize).min(state.serving.len()));
-        let least = |some: &[Arc<Live>]| {
-            some.iter().filter(has_room).min_by_key(|live| live.inflight.load(Relaxed)).cloned()
-        };
-        let live = bound.filter(has_room).cloned().or_else(|| least(home)).or_else(|| least(spare))?;
-        Some(self.occupy(state, now, live))
+        let live = bound.filter(has_room).or_else(|| {
+            let home = state.desired as usize;
+            let ready = || state.serving.iter().filter(|live| live.instance.takes_requests());
+            let least = ready().take(home).filter(has_room).min_by_key(|live| live.inflight());
+            least.or_else(|| ready().skip(home).filter(has_room).min_by_key(|live| live.inflight()))
+        });
+        Some(self.occupy(state, now, live.cloned()?))
     }
 
     fn occupy(self: &Arc<Self>, state: &mut State, now: Duration, live: Arc<Live>) -> Slot {
@@ -346,12 +353,6 @@ impl Revision {
             // One whose client has gone needs no answer.
             let _ = waiter.grant.send(Err(refusal));
         }
-    }
-
-    /// Starts what the requests of this moment need.
-    pub(crate) fn start_for_demand(self: &Arc<Self>, state: &mut State, now: Duration, spec: &RevisionSpec) {
-        let wanted = at_once(state.requests(), spec.concurrency).min(spec.max);
-        self.start_up_to(state, now, wanted);
     }
 
     /// Starts instances until there are that many, unless starts keep failing.

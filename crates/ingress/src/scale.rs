@@ -135,12 +135,32 @@ pub struct Facts {
     pub max: u32,
     /// How many instances there are, starting ones included.
     pub have: u32,
+    /// Those among them that get no new requests for now.
+    pub away: Away,
     /// How long there has been no request at all; `None` while there are some.
     pub idle: Option<Duration>,
     /// After how long without any request the windows no longer count.
     pub idle_after: Duration,
     /// When instances have their CPU: what they do beside requests counts only where they always have it.
     pub cpu: Cpu,
+}
+
+/// Instances that get no new requests for now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Away {
+    /// How many.
+    pub instances: u32,
+    /// How many requests they still have.
+    pub requests: u32,
+}
+
+/// How many instances there should be. Both are within `min..=max`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// How many are needed to take requests; what is more may be retired.
+    pub desired: u32,
+    /// Up to how many to start: where there is demand, others in place of those that are away.
+    pub wanted: u32,
 }
 
 /// The memory of the autoscaler for one revision.
@@ -167,27 +187,34 @@ impl Scaler {
         Scaler { requests: window.clone(), cpu: window, panic: None, tuning }
     }
 
-    /// How many instances there should be. The answer is within `min..=max`.
-    pub fn decide(&mut self, now: Duration, facts: &Facts) -> u32 {
-        let floor = facts.min.min(facts.max);
+    /// How many instances there should be.
+    pub fn decide(&mut self, now: Duration, facts: &Facts) -> Decision {
+        let within = |count: u32| count.clamp(facts.min.min(facts.max), facts.max);
         if facts.idle.is_some_and(|idle| idle >= facts.idle_after) {
             self.panic = None;
-            return self.for_background(now, facts).clamp(floor, facts.max);
+            let desired = within(self.for_background(now, facts));
+            return Decision { desired, wanted: desired };
         }
+        let demand = self.demand(now, facts);
+        Decision { desired: within(demand), wanted: within(with_others(demand, facts.away)) }
+    }
+
+    /// How many instances requests need that can take them.
+    fn demand(&mut self, now: Duration, facts: &Facts) -> u32 {
         let target = self.tuning.target;
         let stable = for_average(self.load(now, self.tuning.stable, facts), target);
         let recent = self.load(now, self.tuning.panic, facts);
         let hasty = for_average(recent, target);
-        let calm = at_once(facts.requests, facts.concurrency).max(stable).max(self.for_cpu(now, facts));
+        let requests = facts.requests.saturating_sub(facts.away.requests);
+        let calm = at_once(requests, facts.concurrency).max(stable).max(self.for_cpu(now, facts));
         self.consider_panic(now, recent / target, facts.have);
-        let desired = match &mut self.panic {
+        match &mut self.panic {
             Some(panic) => {
                 panic.most = panic.most.max(calm).max(hasty);
                 panic.most
             }
             None => calm,
-        };
-        desired.clamp(floor, facts.max)
+        }
     }
 
     /// How many instances work beside requests needs. It never keeps the first: Cloud Run decides by requests alone
@@ -221,9 +248,10 @@ impl Scaler {
         }
     }
 
-    /// The average of the requests, in instances that they would use in full.
+    /// The average of the requests, in instances that they would use in full. Those that are away keep what they have.
     fn load(&mut self, now: Duration, over: Duration, facts: &Facts) -> f64 {
-        self.requests.average(now, over) / f64::from(facts.concurrency.max(1))
+        let requests = self.requests.average(now, over) - f64::from(facts.away.requests);
+        requests.max(0.0) / f64::from(facts.concurrency.max(1))
     }
 }
 
@@ -256,6 +284,16 @@ impl Meter {
 /// How many instances this many requests need at least.
 pub fn at_once(requests: u32, concurrency: u32) -> u32 {
     requests.div_ceil(concurrency.max(1))
+}
+
+/// The same where some instances get no new requests: others are there in their place.
+pub fn replacing(requests: u32, concurrency: u32, away: Away) -> u32 {
+    with_others(at_once(requests.saturating_sub(away.requests), concurrency), away)
+}
+
+/// Where nothing is needed nothing is replaced.
+fn with_others(needed: u32, away: Away) -> u32 {
+    if needed == 0 { 0 } else { needed + away.instances }
 }
 
 /// How many instances an average of requests needs, where a load of 1 uses one instance in full. The first may be used

@@ -19,6 +19,10 @@ struct Sim {
     min: u32,
     start_takes: Duration,
     crashes: bool,
+    /// Whether instances that have started get no new requests from then on.
+    sick: bool,
+    /// How many of those that were started last get no new requests.
+    away: u32,
     ready: Vec<Duration>,
     /// When starts began.
     begun: Vec<Duration>,
@@ -54,6 +58,8 @@ impl Sim {
             min: 0,
             start_takes: Duration::from_millis(300),
             crashes: false,
+            sick: false,
+            away: 0,
             ready: Vec::new(),
             begun: Vec::new(),
             starting: VecDeque::new(),
@@ -87,19 +93,22 @@ impl Sim {
         self.scaler.requests.set(self.now, u64::from(requests));
         self.finish_starts();
         // Demand is met at once, averages are looked at every second: as the revision does it.
-        let mut wanted = at_once(requests, self.concurrency).min(self.max);
+        let mut wanted = replacing(requests, self.concurrency, self.gone()).min(self.max);
         if self.now.subsec_millis() == 0 {
             let used = (self.cpu)(self.ready.len() as u32, requests);
             self.scaler.cpu.set(self.now, (used * 1000.0) as u64);
-            self.desired = self.decide();
-            self.retire(self.desired);
-            wanted = wanted.max(self.desired);
+            let decision = self.decide();
+            self.desired = decision.desired;
+            wanted = wanted.max(decision.wanted);
         }
         while self.have() < wanted && self.backoff.wait(self.now).is_none() {
             self.starting.push_back(self.now + self.start_takes);
             self.starts += 1;
             self.begun.push(self.now);
             self.turn(Turn::Up);
+        }
+        if self.now.subsec_millis() == 0 {
+            self.retire(self.desired);
         }
         self.peak = self.peak.max(self.have());
         assert!(self.have() <= self.max, "never more than the maximum");
@@ -111,6 +120,10 @@ impl Sim {
         }
     }
 
+    fn gone(&self) -> Away {
+        Away { instances: self.away, requests: 0 }
+    }
+
     fn have(&self) -> u32 {
         (self.ready.len() + self.starting.len()) as u32
     }
@@ -120,6 +133,10 @@ impl Sim {
             self.starting.pop_front();
             if self.crashes {
                 self.backoff.failed(self.now);
+            } else if self.sick {
+                self.backoff.failed(self.now);
+                self.ready.push(self.now);
+                self.away += 1;
             } else {
                 self.backoff.succeeded();
                 self.ready.push(self.now);
@@ -132,7 +149,7 @@ impl Sim {
         }
     }
 
-    fn decide(&mut self) -> u32 {
+    fn decide(&mut self) -> Decision {
         let facts = Facts {
             requests: self.requests,
             concurrency: self.concurrency,
@@ -140,6 +157,7 @@ impl Sim {
             min: self.min,
             max: self.max,
             have: self.have(),
+            away: self.gone(),
             idle: (self.requests == 0).then(|| self.now - self.busy_at),
             idle_after: Duration::from_secs(30),
             cpu: Cpu::DuringRequests,
@@ -151,6 +169,7 @@ impl Sim {
         let idle: Vec<_> = self.ready.iter().map(|used| Some(self.now - *used)).collect();
         for place in retire(&idle, desired.max(self.min), Duration::from_secs(30)) {
             self.ready.remove(place);
+            self.away = self.away.saturating_sub(1);
             self.stops += 1;
             self.turn(Turn::Down);
         }
@@ -272,6 +291,49 @@ fn a_failing_start_holds_up_no_instance_that_runs() {
 }
 
 #[test]
+fn what_is_away_is_replaced_while_there_is_demand_and_goes_first() {
+    let mut sim = Sim::new(10);
+    sim.min = 3;
+    sim.run(10, |_| 10);
+    sim.away = 1;
+    sim.run(30, |_| 10);
+    assert_eq!(sim.have(), 3, "those that are there can take what there is");
+    let mut sim = Sim::new(10);
+    sim.run(10, |_| 10);
+    assert_eq!(sim.have(), 1);
+    sim.away = 1;
+    sim.run(20, |_| 10);
+    assert_eq!((sim.have(), sim.starts), (2, 2), "one in its place, and only one");
+    sim.away = 0;
+    sim.run(60, |_| 10);
+    assert_eq!((sim.have(), sim.stops, sim.turns), (1, 1, 1), "back again, there is one too many");
+    sim.run(40, |_| 0);
+    sim.away = 1;
+    sim.run(40, |_| 0);
+    assert_eq!(sim.have(), 0, "nobody asks, nothing is replaced");
+}
+
+#[test]
+fn what_is_never_ready_is_started_no_oftener_than_what_crashes_and_never_beyond_the_maximum() {
+    let mut sim = Sim::new(10);
+    sim.sick = true;
+    sim.run(600, |_| 10);
+    let begun: Vec<_> = sim.begun.iter().map(|at| at.as_millis() / 100).collect();
+    assert_eq!(begun, BEGUN);
+    let mut sim = Sim::new(10);
+    (sim.sick, sim.max) = (true, 3);
+    sim.run(20, |_| 10);
+    assert_eq!((sim.have(), sim.starts, sim.stops), (3, 3, 0));
+}
+
+#[test]
+fn requests_that_an_instance_keeps_while_it_is_away_need_no_other() {
+    let away = Away { instances: 1, requests: 7 };
+    assert_eq!([7, 8, 17, 18].map(|requests| replacing(requests, 10, away)), [0, 2, 2, 3]);
+    assert_eq!(replacing(0, 10, Away { instances: 3, requests: 0 }), 0);
+}
+
+#[test]
 fn the_minimum_is_kept_and_the_maximum_wins_over_it() {
     let mut sim = Sim::new(10);
     sim.min = 3;
@@ -284,11 +346,12 @@ fn the_minimum_is_kept_and_the_maximum_wins_over_it() {
         min: 5,
         max: 2,
         have: 0,
+        away: Away::default(),
         idle: None,
         idle_after: Duration::from_secs(30),
         cpu: Cpu::DuringRequests,
     };
-    assert_eq!(Scaler::new(Tuning::default()).decide(Duration::ZERO, &facts), 2);
+    assert_eq!(Scaler::new(Tuning::default()).decide(Duration::ZERO, &facts).desired, 2);
 }
 
 #[test]
@@ -356,11 +419,12 @@ fn work_beside_requests_counts_where_cpu_is_always_given_and_keeps_nothing_alone
             min,
             max: 100,
             have: 1,
+            away: Away::default(),
             idle: Some(Duration::from_secs(300)),
             idle_after: Duration::from_secs(30),
             cpu,
         };
-        scaler.decide(Duration::from_secs(300), &facts)
+        scaler.decide(Duration::from_secs(300), &facts).desired
     };
     assert_eq!(decide(1, Cpu::Always), 5, "3 CPUs at 60 %");
     assert_eq!(decide(0, Cpu::Always), 0, "whether there is one at all is for requests to say");
@@ -417,7 +481,7 @@ proptest::proptest! {
     #[test]
     fn a_decision_is_always_within_bounds(
         levels in proptest::collection::vec((0u64..200_000, 0u32..100_000), 1..50),
-        concurrency in 1u32..1000, min in 0u32..50, max in 1u32..200,
+        concurrency in 1u32..1000, min in 0u32..50, max in 1u32..200, gone in 0u32..50,
     ) {
         let mut scaler = Scaler::new(Tuning::default());
         let mut now = Duration::ZERO;
@@ -426,13 +490,16 @@ proptest::proptest! {
             scaler.requests.set(now, u64::from(requests));
             let facts = Facts {
                 requests, concurrency, cpus: 1.0, min, max, have: 1,
+                away: Away { instances: gone, requests: 0 },
                 idle: (requests == 0).then_some(Duration::ZERO),
                 idle_after: Duration::from_secs(30),
                 cpu: Cpu::DuringRequests,
             };
-            let desired = scaler.decide(now, &facts);
-            proptest::prop_assert!(desired >= min.min(max) && desired <= max);
+            let Decision { desired, wanted } = scaler.decide(now, &facts);
+            proptest::prop_assert!(desired >= min.min(max) && desired <= wanted && wanted <= max);
             proptest::prop_assert!(desired >= at_once(requests, concurrency).min(max));
+            proptest::prop_assert!(wanted >= replacing(requests, concurrency, facts.away).min(max));
+            proptest::prop_assert!(wanted <= desired + gone);
         }
     }
 }

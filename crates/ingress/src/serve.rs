@@ -128,6 +128,14 @@ impl Ingress {
         }
     }
 
+    /// To be told when an instance [takes requests](crate::Instance::takes_requests) that did not, or the other way
+    /// round.
+    pub fn readiness_changed(&self, id: &RevisionId, instance: &str) {
+        if let Some(revision) = self.shared.table.known(id) {
+            revision.readiness_changed(instance);
+        }
+    }
+
     /// The counters of a revision.
     pub fn counters(&self, id: &RevisionId) -> Option<Snapshot> {
         let revision = self.shared.table.known(id)?;

@@ -1,6 +1,7 @@
 //! A world for a test: an ingress that listens, instances that are started in this process, and a log.
 
 use std::{
+    collections::HashSet,
     convert::Infallible,
     io,
     net::SocketAddr,
@@ -81,6 +82,8 @@ pub(crate) struct Fleet {
     pub(crate) cpu: Arc<AtomicUsize>,
     /// For how long instances were told that they had requests, and how many.
     pub(crate) worked: Arc<Mutex<(Duration, u32)>>,
+    /// The ids of those that are not to get new requests.
+    pub(crate) away: Arc<Mutex<HashSet<String>>>,
     /// The listeners of all instances, to be killed.
     pub(crate) listeners: Mutex<Vec<AbortHandle>>,
 }
@@ -92,6 +95,7 @@ struct Member {
     events: Arc<Mutex<Vec<String>>>,
     cpu: Arc<AtomicUsize>,
     worked: Arc<Mutex<(Duration, u32)>>,
+    away: Arc<Mutex<HashSet<String>>>,
     begun: Instant,
 }
 
@@ -115,8 +119,8 @@ impl Instances for Starter {
                 tokio::spawn(accept(listener, fleet.program.clone(), id.clone(), fleet.connections.clone()));
             fleet.listeners.lock().unwrap().push(task.abort_handle());
             let (events, cpu, worked) = (fleet.events.clone(), fleet.cpu.clone(), fleet.worked.clone());
-            let begun = Instant::now();
-            Ok(Arc::new(Member { id, address, task, events, cpu, worked, begun }) as Arc<dyn Instance>)
+            let (away, begun) = (fleet.away.clone(), Instant::now());
+            Ok(Arc::new(Member { id, address, task, events, cpu, worked, away, begun }) as Arc<dyn Instance>)
         })
     }
 
@@ -158,6 +162,10 @@ impl Instance for Member {
 
     fn freeze(&self) {
         self.events.lock().unwrap().push("freeze".into());
+    }
+
+    fn takes_requests(&self) -> bool {
+        !self.away.lock().unwrap().contains(&self.id)
     }
 
     fn worked(&self, span: Duration, requests: u32) {
@@ -293,6 +301,7 @@ impl World {
             events: Arc::default(),
             cpu: Arc::default(),
             worked: Arc::default(),
+            away: Arc::default(),
             listeners: Mutex::default(),
         });
         let log = Arc::<Log>::default();

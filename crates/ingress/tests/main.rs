@@ -13,6 +13,7 @@ mod memory;
 mod mutated;
 mod protocols;
 mod raw;
+mod readiness;
 mod routing;
 mod scaling;
 mod slow;
