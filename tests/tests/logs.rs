@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use tests::{Haar, client_program, have, python, skipped};
+use serde_json::json;
+use tests::{Haar, PROJECT, client_program, have, instances_run, python, skipped};
+
+use crate::run::{REGION, await_settled, manifest, ready};
 
 const DEPLOY: &str = "run deploy hello --image us-docker.pkg.dev/cloudrun/container/hello --region us-central1 --allow-unauthenticated";
 
@@ -72,4 +75,32 @@ fn pythons_library_writes_and_finds() {
     let haar = Haar::start();
     let ran = haar.exec(&[&python.to_string_lossy(), &client_program("python/logs.py")]).succeeds();
     assert_eq!(ran.stdout.lines().last(), Some("all as on Google"), "{ran:?}");
+}
+
+/// Says goodbye when it is told to end, and serves until then.
+const POLITE: &str = "trap 'echo last words; exit 0' TERM; /bin/busybox httpd -f -p $PORT -h / & wait";
+
+#[test]
+fn what_is_said_while_haar_ends_is_found() {
+    let mut haar = Haar::start();
+    if !instances_run(&haar) || !have("busybox") {
+        return;
+    }
+    let container =
+        json!({ "image": tests::busybox_image(&haar), "command": ["/bin/busybox", "sh", "-c", POLITE] });
+    let collection =
+        format!("{REGION}-run.googleapis.com/apis/serving.knative.dev/v1/namespaces/{PROJECT}/services");
+    haar.api("POST", &collection, Some(&manifest("polite", &container)));
+    let served = await_settled(&haar, &format!("{collection}/polite"));
+    assert_eq!(ready(&served)["status"], "True", "{served:#}");
+    haar.cli(&["down"]).succeeds();
+
+    let log = |kind: &str| {
+        let files = std::fs::read_dir(haar.data().join("logs")).expect("the log").flatten();
+        files.filter(|file| file.path().extension().is_some_and(|found| found == kind)).count()
+    };
+    assert_eq!((log("seg"), log("idx")), (1, 1), "the end of the log need not be read again");
+    haar.up(&[]);
+    let shown = haar.cli(&["logs", "polite"]).succeeds().stdout;
+    assert!(shown.contains("last words"), "{shown}");
 }

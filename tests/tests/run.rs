@@ -40,7 +40,7 @@ fn get(haar: &Haar, url: &str, headers: &str) -> (u16, String) {
     (status, text)
 }
 
-fn manifest(name: &str, container: &Value) -> Value {
+pub(crate) fn manifest(name: &str, container: &Value) -> Value {
     json!({
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Service",

@@ -119,6 +119,16 @@ impl Logging {
         self.shared.queue.job(Job::Write(vec![pending], done));
     }
 
+    /// Writes what waits, and leaves the log so that its end need not be read when it is opened again. What comes
+    /// later is dropped. Takes as long as the disk.
+    pub fn close(&self) {
+        self.shared.queue.close();
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if writer.is_some_and(|writer| writer.join().is_err()) {
+            tracing::error!("the log's writer failed");
+        }
+    }
+
     /// How many bytes the entries take on disk, but for their indexes (less than a hundredth).
     pub fn disk_bytes(&self) -> u64 {
         self.shared.disk.bytes()
@@ -200,11 +210,7 @@ impl kernel::ports::Logs for Logging {
 
 impl Drop for Logging {
     fn drop(&mut self) {
-        self.shared.queue.close();
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if writer.is_some_and(|writer| writer.join().is_err()) {
-            tracing::error!("the log's writer failed");
-        }
+        self.close();
     }
 }
 

@@ -171,6 +171,7 @@ async fn run(
     parts.fleet.shut_down().await;
     tokio::join!(parts.sql.shut_down(), gateway.close(DRAIN));
     least::write(&parts.iam).await;
+    parts.logging.close();
     parts.store.close();
     let _ = std::fs::remove_dir_all(&parts.run_directory);
     let _ = std::fs::remove_file(settings.data.join("run.json"));
