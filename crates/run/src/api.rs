@@ -18,6 +18,7 @@ mod policy;
 mod round_trips;
 mod selector;
 mod shared;
+mod unserved;
 mod v2;
 mod v2_change;
 mod v2_read;

@@ -51,15 +51,14 @@ fn template(template: knative::ExecutionTemplateSpec) -> Result<JobTemplate> {
         return Err(Error::unimplemented("Delayed executions are not served here yet."));
     }
     let task = spec.template.unwrap_or_default().spec.unwrap_or_default();
-    if !task.node_selector.is_empty() {
-        return Err(Error::unimplemented("Node selectors are not served here yet; remove nodeSelector."));
-    }
     let timeout = task.timeout_seconds.map(i32::try_from).transpose();
     let revision = knative::RevisionTemplate {
         metadata: Some(knative::ObjectMeta { annotations: metadata.annotations, ..Default::default() }),
         spec: Some(knative::RevisionSpec {
             containers: task.containers,
             volumes: task.volumes,
+            node_selector: task.node_selector,
+            sandboxes: task.sandboxes,
             service_account_name: task.service_account_name,
             timeout_seconds: timeout
                 .map_err(|_| Error::bad_field("timeoutSeconds", "timeoutSeconds is too large"))?,

@@ -2,7 +2,7 @@
 //! them.
 
 use apis::google::cloud::run::v2::{self, job::CreateExecution, run_job_request, task_template::Retries};
-use kernel::{Error, Result};
+use kernel::Result;
 
 use super::{
     shared::{count, negative},
@@ -19,8 +19,7 @@ use crate::{
 /// What a job message asks for.
 ///
 /// # Errors
-/// `INVALID_ARGUMENT` for values that cannot be read, `UNIMPLEMENTED` for what is not served; limits are checked by
-/// the engine.
+/// `INVALID_ARGUMENT` for values that cannot be read and for what is not served; limits are checked by the engine.
 pub(super) fn desired(job: &v2::Job) -> Result<DesiredJob> {
     let job = job.clone();
     Ok(DesiredJob {
@@ -59,15 +58,6 @@ fn template(template: v2::ExecutionTemplate) -> Result<JobTemplate> {
 }
 
 fn task(task: v2::TaskTemplate) -> Result<Template> {
-    let unserved = [
-        ("encryption_key", !task.encryption_key.is_empty()),
-        ("node_selector", task.node_selector.is_some()),
-    ];
-    if let Some((field, _)) = unserved.iter().find(|(_, is_asked)| *is_asked) {
-        return Err(Error::unimplemented(format!(
-            "template.template.{field} is not served here yet; remove it."
-        )));
-    }
     v2_read::template(v2::RevisionTemplate {
         containers: task.containers,
         volumes: task.volumes,
@@ -75,6 +65,8 @@ fn task(task: v2::TaskTemplate) -> Result<Template> {
         service_account: task.service_account,
         execution_environment: task.execution_environment,
         vpc_access: task.vpc_access,
+        encryption_key: task.encryption_key,
+        node_selector: task.node_selector,
         ..Default::default()
     })
     .map(plain)

@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 use apis::google::discovery::run::v1 as knative;
 use kernel::{Error, Result};
 
-use super::shared::{self, launch_stage};
+use super::{
+    shared::{self, launch_stage},
+    unserved,
+};
 use crate::{
     change::{Desired, NewRevision},
     record::{
@@ -41,6 +44,7 @@ pub(super) const NEEDS: &str = "run.googleapis.com/container-dependencies";
 pub(super) fn desired(service: &knative::Service) -> Result<Desired> {
     let metadata = service.metadata.clone().unwrap_or_default();
     let spec = service.spec.clone().unwrap_or_default();
+    unserved::in_manifest(&metadata.annotations)?;
     let mut annotations = metadata.annotations;
     annotations.retain(|key, _| !OURS.contains(&key.as_str()));
     let mut labels = metadata.labels;
@@ -70,6 +74,7 @@ pub(super) fn desired(service: &knative::Service) -> Result<Desired> {
 pub(super) fn template(template: knative::RevisionTemplate) -> Result<Template> {
     let metadata = template.metadata.unwrap_or_default();
     let spec = template.spec.unwrap_or_default();
+    unserved::in_manifests_template(&metadata.annotations, &spec)?;
     let mut annotations = metadata.annotations;
     let secrets = secret_aliases(annotations.get("run.googleapis.com/secrets").map_or("", String::as_str));
     let throttled =
@@ -294,6 +299,8 @@ fn audiences(text: Option<&str>) -> Result<Vec<String>> {
     serde_json::from_str(text).map_err(|_| Error::bad_field(field, "must be a JSON array of strings"))
 }
 
+    // Which mode it is, the number of instances says.
+    take("scalingMode");
 fn service_scaling(take: &mut impl FnMut(&str) -> Option<String>) -> Result<Option<Scaling>> {
     let scaling = Scaling {
         min: count("run.googleapis.com/minScale", take("minScale"))?,

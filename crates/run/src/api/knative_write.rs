@@ -79,6 +79,7 @@ fn service_annotations(run: &Run, service: &Service) -> Map {
     set("run.googleapis.com/minScale", number(scaling.min));
     set("run.googleapis.com/maxScale", number(scaling.max));
     set("run.googleapis.com/manualInstanceCount", number(scaling.manual));
+    set("run.googleapis.com/scalingMode", scaling.manual.map(|_| "manual".into()).unwrap_or_default());
     set("run.googleapis.com/launch-stage", stage_name(service.launch_stage).into());
     all
 }

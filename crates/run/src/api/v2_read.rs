@@ -3,7 +3,10 @@
 use apis::google::cloud::run::v2::{self, env_var::Values, probe::ProbeType, volume::VolumeType};
 use kernel::{Error, Result};
 
-use super::shared::{count, negative};
+use super::{
+    shared::{count, negative},
+    unserved,
+};
 use crate::{
     change::{Desired, NewRevision},
     record::{
@@ -18,6 +21,7 @@ use crate::{
 /// # Errors
 /// `INVALID_ARGUMENT` for values that cannot be read; limits are checked by the engine.
 pub(super) fn desired(service: &v2::Service) -> Result<Desired> {
+    unserved::in_service(service)?;
     let service = service.clone();
     Ok(Desired {
         labels: service.labels,
@@ -42,9 +46,7 @@ pub(super) fn desired(service: &v2::Service) -> Result<Desired> {
 }
 
 pub(super) fn template(template: v2::RevisionTemplate) -> Result<Template> {
-    if template.vpc_access.is_some() {
-        return Err(Error::unimplemented("VPC access is not served here yet; remove template.vpc_access."));
-    }
+    unserved::in_template(&template)?;
     let seconds = template.timeout.map_or(0, |timeout| timeout.seconds);
     Ok(Template {
         revision: template.revision,

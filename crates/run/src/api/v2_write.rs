@@ -274,7 +274,7 @@ fn service_scaling(scaling: Scaling) -> v2::ServiceScaling {
         min_instance_count: scaling.min.unwrap_or(0) as i32,
         max_instance_count: scaling.max.unwrap_or(0) as i32,
         manual_instance_count: scaling.manual.map(|manual| manual as i32),
-        ..Default::default()
+        scaling_mode: scaling.manual.map_or(0, |_| v2::service_scaling::ScalingMode::Manual.into()),
     }
 }
 

@@ -168,19 +168,14 @@ impl Form for v2::WorkerPool {
 
 /// What a pool's template has in common with a service's is read and written as that.
 fn read_template(template: v2::WorkerPoolRevisionTemplate) -> Result<Template> {
-    let unserved = [
-        ("encryption_key", !template.encryption_key.is_empty()),
-        ("node_selector", template.node_selector.is_some()),
-        ("service_mesh", template.service_mesh.is_some()),
-    ];
-    if let Some((field, _)) = unserved.iter().find(|(_, is_asked)| *is_asked) {
-        return Err(Error::unimplemented(format!("template.{field} is not served here yet; remove it.")));
-    }
     v2_read::template(v2::RevisionTemplate {
         revision: template.revision,
         labels: template.labels,
         annotations: template.annotations,
         vpc_access: template.vpc_access,
+        encryption_key: template.encryption_key,
+        node_selector: template.node_selector,
+        service_mesh: template.service_mesh,
         service_account: template.service_account,
         containers: template.containers,
         volumes: template.volumes,
