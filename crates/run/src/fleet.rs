@@ -179,15 +179,17 @@ impl Fleet {
     /// Stops everything, as haar itself stops.
     pub async fn shut_down(&self) {
         lock(&self.spares).clear();
-        let all: Vec<_> = {
+        let (all, meters): (Vec<_>, Vec<_>) = {
             let mut members = lock(&self.members);
             members.closed = true;
-            members.known.values().map(|known| known.running.clone()).collect()
+            members.known.values().map(|known| (known.running.clone(), known.meter.clone())).unzip()
         };
         let stops: Vec<_> = all.into_iter().map(|running| tokio::spawn(retire(running))).collect();
         for stop in stops {
             let _ = stop.await;
         }
+        // Whoever watches them may learn of their end later.
+        meters.iter().flatten().for_each(|meter| meter.ended());
         if let Some(run) = self.run.get().and_then(Weak::upgrade)
             && let Err(error) = run.keep_usage().await
         {
@@ -289,10 +291,10 @@ impl Fleet {
             if let Some(remark) = remark(exit, memory) {
                 run.ports.logs.line(&source, LogStream::System, &remark);
             }
-            lock(&fleet.members).known.remove(&source.instance);
             if let Some(meter) = meter {
                 meter.ended();
             }
+            lock(&fleet.members).known.remove(&source.instance);
             lock(&fleet.spares).retain(|_, spare| spare.source.instance != source.instance);
             let Some(ingress) = run.ingress.get() else { return };
             ingress.instance_ended(&id, &source.instance);

@@ -34,7 +34,7 @@ use crate::{
 const GRAIN: u64 = 100;
 /// The least that an instance is billed for that is billed by instances, in milliseconds.
 const LEAST: u64 = 60_000;
-/// How often usage is written down, if there was any: what a kill loses at most.
+/// How often usage is written down, if there was any, that of instances which go on included: what a kill loses at most.
 pub(crate) const KEEP: Duration = Duration::from_secs(30);
 
 /// How a revision's instances are billed.
@@ -49,7 +49,8 @@ pub enum Billing {
 /// What the instances of a revision used, ever.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Usage {
-    /// `projects/P/locations/R/services/S/revisions/N`. It may have been deleted since.
+    /// `projects/P/locations/R/services/S/revisions/N`. It may have been deleted since, and another of this name made, which
+    /// is listed by itself.
     pub revision: String,
     /// How it is billed.
     pub billing: Billing,
@@ -108,7 +109,7 @@ pub(crate) struct Tally {
     boosted: AtomicU64,
 }
 
-/// The tallies of all revisions that had instances since haar was started.
+/// The tallies of all revisions that had instances since haar was started, by [`key`].
 #[derive(Default)]
 pub(crate) struct Ledger(Mutex<HashMap<String, Arc<Tally>>>);
 
@@ -116,10 +117,19 @@ pub(crate) struct Ledger(Mutex<HashMap<String, Arc<Tally>>>);
 pub(crate) struct Meter {
     tally: Arc<Tally>,
     begun: Instant,
-    /// Milliseconds since it began that are billed already, by requests.
-    billed_until: AtomicU64,
-    /// Milliseconds since it began after which it has no more CPU than it is to have.
-    boosted_until: AtomicU64,
+    bill: Mutex<Bill>,
+}
+
+/// Until when an instance is billed. All is in milliseconds since it began.
+struct Bill {
+    /// What came before is billed.
+    until: u64,
+    /// What it has for its start is billed until then, when its life is billed.
+    boost_until: u64,
+    /// When it had, or will have, no more CPU than it is to have.
+    boost_ends: u64,
+    /// Whether its life is over.
+    ended: bool,
 }
 
 impl Tally {
@@ -139,6 +149,12 @@ impl Tally {
             billed: kept.billed.into(),
             boosted: kept.boosted.into(),
         }
+    }
+
+    /// Adds billable milliseconds, and in how many of them there was more CPU for the start.
+    fn charge(&self, life: u64, boost: u64) {
+        self.billed.fetch_add(life, Relaxed);
+        self.boosted.fetch_add(boost * u64::from(self.boost), Relaxed);
     }
 
     fn kept(&self) -> Kept {
@@ -173,8 +189,8 @@ impl Meter {
     /// An instance that begins to start now.
     fn new(tally: Arc<Tally>) -> Meter {
         tally.instances.fetch_add(1, Relaxed);
-        let boosted_until = AtomicU64::new(u64::MAX);
-        Meter { tally, begun: Instant::now(), billed_until: AtomicU64::new(0), boosted_until }
+        let bill = Bill { until: 0, boost_until: 0, boost_ends: u64::MAX, ended: false };
+        Meter { tally, begun: Instant::now(), bill: Mutex::new(bill) }
     }
 
     /// One whose tally nobody reads.
@@ -186,7 +202,7 @@ impl Meter {
     /// It can take requests: its start is billed.
     pub(crate) fn ready(&self) {
         let now = self.begun.elapsed();
-        self.boosted_until.store(up((now + BOOST).as_micros(), 1000), Relaxed);
+        self.lock().boost_ends = up((now + BOOST).as_micros(), 1000);
         self.bill(now, now);
     }
 
@@ -201,35 +217,41 @@ impl Meter {
         if self.tally.billing == Billing::Instances {
             return;
         }
+        let mut bill = self.lock();
         let end = up(now.as_micros(), 1000);
-        let start = end.saturating_sub(up(span.as_micros(), 1000)).max(self.billed_until.load(Relaxed));
+        let start = end.saturating_sub(up(span.as_micros(), 1000)).max(bill.until);
         if end > start {
-            let billed = up((end - start).into(), GRAIN) * GRAIN;
-            self.billed_until.store(start + billed, Relaxed);
-            self.tally.billed.fetch_add(billed, Relaxed);
-            self.tally.boosted.fetch_add(self.boost(start, start + billed), Relaxed);
+            let until = start + up((end - start).into(), GRAIN) * GRAIN;
+            bill.until = until;
+            self.tally.charge(until - start, until.min(bill.boost_ends).saturating_sub(start));
         }
     }
 
-    /// What it had for its start of a span of its life, in thousandths of a CPU times milliseconds.
-    fn boost(&self, start: u64, end: u64) -> u64 {
-        let until = end.min(self.boosted_until.load(Relaxed));
-        until.saturating_sub(start) * u64::from(self.tally.boost)
+    /// Bills what is not billed yet of its life, if that is what it is billed by.
+    pub(crate) fn lived(&self) {
+        self.bill_life(&mut self.lock(), self.begun.elapsed());
     }
 
-    /// What the instance has cost so far if it is billed by its life, in milliseconds.
-    fn life(&self) -> u64 {
-        match self.tally.billing {
-            Billing::Requests => 0,
-            Billing::Instances => (up(self.begun.elapsed().as_millis(), GRAIN) * GRAIN).max(LEAST),
-        }
-    }
-
-    /// It has ended.
+    /// It has ended. What it did before may be told later; its life is over.
     pub(crate) fn ended(&self) {
-        let life = self.life();
-        self.tally.billed.fetch_add(life, Relaxed);
-        self.tally.boosted.fetch_add(self.boost(0, life), Relaxed);
+        let mut bill = self.lock();
+        self.bill_life(&mut bill, self.begun.elapsed());
+        bill.ended = true;
+    }
+
+    fn bill_life(&self, bill: &mut Bill, now: Duration) {
+        if self.tally.billing == Billing::Requests || bill.ended {
+            return;
+        }
+        let now = up(now.as_millis(), GRAIN) * GRAIN;
+        let (until, boost_until) = (now.max(LEAST), now.min(bill.boost_ends));
+        let (life, boost) = (until - bill.until, boost_until.saturating_sub(bill.boost_until));
+        (bill.until, bill.boost_until) = (until, boost_until);
+        self.tally.charge(life, boost);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Bill> {
+        self.bill.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -238,31 +260,30 @@ fn up(amount: u128, grain: u64) -> u64 {
     u64::try_from(amount.div_ceil(grain.into())).unwrap_or(u64::MAX)
 }
 
+/// What a revision's usage is kept under: another revision of the same name has its own.
+fn key(revision: &Revision) -> String {
+    format!("{}@{}", revision.resource_name(), revision.uid)
+}
+
+/// The revision's name in that.
+fn name(key: &str) -> &str {
+    key.split_once('@').map_or(key, |(name, _)| name)
+}
+
 impl Ledger {
     /// Begins to bill an instance of a revision.
     pub(crate) fn meter(&self, revision: &Revision, kept: &Collection<Kept>) -> Meter {
-        let name = revision.resource_name();
         let mut tallies = self.lock();
-        let tally = tallies.entry(name).or_insert_with_key(|name| {
+        let tally = tallies.entry(key(revision)).or_insert_with_key(|key| {
             let template = revision.template.clone().unwrap_or_default();
-            Arc::new(Tally::of(&template, kept.find(name).as_ref().map(|held| &held.value)))
+            Arc::new(Tally::of(&template, kept.find(key).as_ref().map(|held| &held.value)))
         });
         Meter::new(tally.clone())
     }
 
     /// What is known now, without what is only kept.
-    fn now(&self, running: &[Arc<Meter>]) -> HashMap<String, Kept> {
-        let mut now: HashMap<_, _> = HashMap::new();
-        for (name, tally) in self.lock().iter() {
-            let mut kept = tally.kept();
-            for meter in running.iter().filter(|meter| Arc::ptr_eq(&meter.tally, tally)) {
-                let life = meter.life();
-                kept.billed += life;
-                kept.boosted += meter.boost(0, life);
-            }
-            now.insert(name.clone(), kept);
-        }
-        now
+    fn now(&self) -> HashMap<String, Kept> {
+        self.lock().iter().map(|(key, tally)| (key.clone(), tally.kept())).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Tally>>> {
@@ -273,13 +294,22 @@ impl Ledger {
 impl Run {
     /// What all revisions that ever had an instance have used, by name.
     pub fn usage(&self) -> Vec<Usage> {
-        let mut now = self.fleet.ledger.now(&self.fleet.meters());
-        for (name, held) in self.usage.mirror().scan("", "", usize::MAX, |_, _| true) {
-            now.entry(name.to_string()).or_insert_with(|| held.value.clone());
+        let mut now = self.used();
+        for (key, held) in self.usage.mirror().scan("", "", usize::MAX, |_, _| true) {
+            now.entry(key.to_string()).or_insert_with(|| held.value.clone());
         }
-        let mut all: Vec<Usage> = now.into_iter().map(|(name, kept)| kept.usage(name)).collect();
-        all.sort_by(|one, other| one.revision.cmp(&other.revision));
-        all
+        let mut all: Vec<(String, Kept)> = now.into_iter().collect();
+        all.sort_by(|one, other| one.0.cmp(&other.0));
+        all.into_iter().map(|(key, kept)| kept.usage(name(&key).to_owned())).collect()
+    }
+
+    /// What is known now: that of instances which go on is billed until now first.
+    fn used(&self) -> HashMap<String, Kept> {
+        if let Some(ingress) = self.ingress.get() {
+            ingress.tell_work();
+        }
+        self.fleet.meters().iter().for_each(|meter| meter.lived());
+        self.fleet.ledger.now()
     }
 
     /// Writes down what has been used since it was last written down.
@@ -287,13 +317,12 @@ impl Run {
     /// # Errors
     /// Those of the store.
     pub(crate) async fn keep_usage(&self) -> Result<()> {
-        // What still runs is billed once it has ended.
-        for (name, now) in self.fleet.ledger.now(&[]) {
-            match self.usage.find(&name) {
-                None => drop(self.usage.create(&name, now).await?),
+        for (key, now) in self.used() {
+            match self.usage.find(&key) {
+                None => drop(self.usage.create(&key, now).await?),
                 Some(known) if known.value != now => {
                     self.usage
-                        .update(&name, "", |kept| {
+                        .update(&key, "", |kept| {
                             *kept = now.clone();
                             Ok(())
                         })
@@ -358,7 +387,7 @@ mod tests {
         };
         let containers = vec![container(true), container(false)];
         let meter = Meter::of(&Template { containers, ..Template::default() });
-        meter.boosted_until.store(1500, Relaxed);
+        meter.lock().boost_ends = 1500;
         meter.bill(ms(1000), ms(1000));
         assert_eq!(
             meter.tally.kept().usage("r".into()).vcpu_seconds,
@@ -377,5 +406,34 @@ mod tests {
         meter.ended();
         let usage = meter.tally.kept().usage("r".into());
         assert_eq!((usage.requests, usage.instance_seconds), (3, 60.0));
+        meter.ended();
+        meter.lived();
+        assert_eq!(meter.tally.billed.load(Relaxed), LEAST, "it ends once");
+    }
+
+    #[test]
+    fn a_life_is_billed_as_it_goes_on() {
+        let container = Container { cpu: "1".into(), startup_cpu_boost: true, ..Container::default() };
+        let meter = Meter::of(&Template { containers: vec![container], ..Template::default() });
+        let billed = |now| {
+            meter.bill_life(&mut meter.lock(), ms(now));
+            (meter.tally.billed.load(Relaxed), meter.tally.boosted.load(Relaxed))
+        };
+        assert_eq!(billed(950), (LEAST, 1_000_000), "all of it as a start so far");
+        meter.lock().boost_ends = 11_000;
+        assert_eq!(billed(50_000), (LEAST, 11_000_000));
+        assert_eq!(billed(70_010), (70_100, 11_000_000));
+        assert_eq!(billed(70_020), (70_100, 11_000_000));
+    }
+
+    #[test]
+    fn what_is_told_from_two_sides_at_once_is_billed_once() {
+        let meter = meter(true);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (1..=5000).for_each(|i| meter.bill(ms(i * 100), ms(100))));
+            }
+        });
+        assert_eq!(meter.tally.billed.load(Relaxed), 500_000);
     }
 }

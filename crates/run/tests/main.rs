@@ -18,6 +18,7 @@
 //! | `failures.rs` | what cannot serve, and what is refused |
 //! | `volumes.rs` | databases, secrets and memory at a path |
 //! | `cpu.rs` | what CPU instances have |
+//! | `usage.rs` | what instances have used |
 //! | `sidecars.rs` | several containers as one instance |
 //! | `endings.rs` | overtaken, deleted, restarted: and nothing is left |
 
@@ -44,6 +45,8 @@ mod outside;
 mod ports;
 #[path = "stories/sidecars.rs"]
 mod sidecars;
+#[path = "stories/usage.rs"]
+mod usage;
 #[path = "stories/v2.rs"]
 mod v2;
 #[path = "stories/volumes.rs"]
@@ -98,6 +101,9 @@ const STORIES: &[Story] = stories![
     volumes::memory_is_a_volume_within_its_limit,
     volumes::a_task_finds_its_volumes,
     volumes::what_cannot_be_mounted_is_refused,
+    usage::what_is_still_at_work_is_counted,
+    usage::what_was_used_outlives_haar,
+    usage::another_service_of_the_same_name_has_its_own_usage,
     sidecars::containers_share_a_network_and_volumes_and_end_together,
     sidecars::containers_that_cannot_be_together_are_refused,
     endings::a_later_change_overtakes_an_earlier_one,
