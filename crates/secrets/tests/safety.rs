@@ -2,7 +2,10 @@
 
 use std::{fs, time::Instant};
 
-use apis::google::cloud::secretmanager::v1 as proto;
+use apis::google::{
+    cloud::secretmanager::v1::{self as proto, secret_manager_service as rpc},
+    iam::v1::{Binding, Policy, SetIamPolicyRequest},
+};
 use kernel::{Code, ports::Secrets as _};
 use prost::Message;
 
@@ -147,5 +150,19 @@ async fn how_long_an_access_takes() {
         }
         rounds.sort_by(f64::total_cmp);
         println!("AccessSecretVersion, 64 bytes, {version}: {:.0} ns (median of 9 x 20,000)", rounds[4]);
+    }
+}
+
+#[tokio::test]
+async fn a_secret_made_again_has_no_policy_of_before() {
+    let world = World::new().await;
+    for _ in 0..50 {
+        world.create("s").await;
+        let binding = Binding { role: "roles/viewer".into(), ..Binding::default() };
+        let policy = Some(Policy { bindings: vec![binding], ..Policy::default() });
+        let set = SetIamPolicyRequest { resource: secret("s"), policy, update_mask: None };
+        world.call(rpc::SET_IAM_POLICY, set).await.unwrap();
+        world.delete("s", "").await.unwrap();
+        assert_eq!(world.policy("s"), Policy::default(), "nobody decides by it any more");
     }
 }

@@ -37,6 +37,7 @@ pub(crate) struct World {
     pub(crate) clock: Clock,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) secrets: Arc<Secrets>,
+    policies: Arc<dyn Policies>,
     methods: Vec<Method>,
 }
 
@@ -48,11 +49,12 @@ impl World {
 
     pub(crate) async fn open(dir: TempDir, clock: Clock) -> Result<World> {
         let store: Arc<dyn Store> = Arc::new(Embedded::open(&dir.path().join("store"))?);
-        let policies = Arc::new(StoredPolicies(Mirror::open(store.clone(), "policies/").await?));
+        let policies: Arc<dyn Policies> =
+            Arc::new(StoredPolicies(Mirror::open(store.clone(), "policies/").await?));
         let keys = dir.path().join("keys");
-        let secrets =
-            Secrets::open(store.clone(), &keys, clock.clone(), Arc::new(TwoProjects), policies).await?;
-        Ok(World { dir, clock, store, methods: ::secrets::methods(secrets.clone()), secrets })
+        let projects = Arc::new(TwoProjects);
+        let secrets = Secrets::open(store.clone(), &keys, clock.clone(), projects, policies.clone()).await?;
+        Ok(World { dir, clock, store, methods: ::secrets::methods(secrets.clone()), secrets, policies })
     }
 
     /// Ends the process, as far as its data is concerned, and starts it again.
@@ -63,8 +65,8 @@ impl World {
 
     /// Ends the process and leaves the directory.
     pub(crate) async fn close(self) -> (TempDir, Clock) {
-        let World { dir, clock, store, secrets, methods } = self;
-        drop((methods, secrets));
+        let World { dir, clock, store, secrets, methods, policies } = self;
+        drop((methods, secrets, policies));
         let mut store = store;
         // Mirrors let go of the store once their tasks have noticed.
         while Arc::get_mut(&mut store).is_none() {
@@ -84,8 +86,19 @@ impl World {
         rpc: Rpc<Q, S>,
         request: Q,
     ) -> Result<S> {
+        self.call_at("secretmanager.googleapis.com", rpc, request).await
+    }
+
+    /// The same at another host.
+    pub(crate) async fn call_at<Q: Message, S: Message + Default>(
+        &self,
+        host: &str,
+        rpc: Rpc<Q, S>,
+        request: Q,
+    ) -> Result<S> {
         let method = self.methods.iter().find(|method| method.id == rpc.id()).expect("a served method");
-        let answer = (method.handler)(caller(Allow::Everything), request.encode_to_vec().into()).await?;
+        let caller = caller_at(host, Allow::Everything);
+        let answer = (method.handler)(caller, request.encode_to_vec().into()).await?;
         Ok(S::decode(&answer[..]).unwrap())
     }
 
@@ -192,6 +205,12 @@ impl World {
         self.call(rpc::LIST_SECRET_VERSIONS, request).await
     }
 
+    /// The policy that decisions about a secret follow now.
+    pub(crate) fn policy(&self, id: &str) -> Policy {
+        let resource = Resource::new("secretmanager.googleapis.com", secret(id));
+        self.policies.get(&resource, 3).unwrap()
+    }
+
     /// Everything that the store has under a prefix.
     pub(crate) async fn stored(&self, prefix: &str) -> Vec<Entry> {
         self.store.range(prefix, "", 10_000).await.unwrap().0
@@ -243,12 +262,12 @@ impl Authority for Allow {
 }
 
 pub(crate) fn caller(allow: Allow) -> Caller {
-    let request = RequestInfo {
-        time: SystemTime::now(),
-        peer: None,
-        host: "secretmanager.googleapis.com".into(),
-        user_agent: "test".into(),
-    };
+    caller_at("secretmanager.googleapis.com", allow)
+}
+
+fn caller_at(host: &str, allow: Allow) -> Caller {
+    let request =
+        RequestInfo { time: SystemTime::now(), peer: None, host: host.into(), user_agent: "test".into() };
     Caller::new(Principal::User("ada@example.com".into()), request, Arc::new(allow))
 }
 
@@ -310,6 +329,10 @@ impl Policies for StoredPolicies {
 
     fn key(&self, resource: &Resource) -> Key {
         self.0.key(&resource.full_name())
+    }
+
+    fn catch_up(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.0.catch_up())
     }
 }
 

@@ -127,6 +127,8 @@ impl Secrets {
                 Ok(erase_or_bury(secret).delete(self.policy_key(name, secret)))
             })
             .await?;
+        // What is created under the same name at once has no policy.
+        self.policies.catch_up().await?;
         match removed.versions {
             0..=ERASED_AT_ONCE => Ok(()),
             many => self.erase_gone(removed.uid, many).await,
