@@ -18,9 +18,11 @@ use crate::{
     SERVICE,
     engine::{Change, Query, Secrets},
     names::{self, SecretPath},
+    rules::Field,
 };
 
 mod convert;
+mod here;
 mod locations;
 
 /// The methods that Secret Manager serves.
@@ -105,11 +107,11 @@ pub fn methods(secrets: Arc<Secrets>) -> Vec<Method> {
 
 async fn list_secrets(
     secrets: Arc<Secrets>,
-    _: Caller,
+    caller: Caller,
     request: proto::ListSecretsRequest,
 ) -> Result<proto::ListSecretsResponse> {
-    let place = names::place(&request.parent)?;
-    let project = secrets.project(place.project).await?;
+    let place = here::place(&caller, &request.parent)?;
+    let project = secrets.projects().find(place.project).await?;
     let proto::ListSecretsRequest { parent, page_size, page_token, filter } = &request;
     let page = secrets.list_secrets(
         &project,
@@ -125,15 +127,15 @@ async fn list_secrets(
 
 async fn create_secret(
     secrets: Arc<Secrets>,
-    _: Caller,
+    caller: Caller,
     request: proto::CreateSecretRequest,
 ) -> Result<proto::Secret> {
-    let place = names::place(&request.parent)?;
+    let place = here::place(&caller, &request.parent)?;
     names::check_secret_id(&request.secret_id)?;
     let Some(secret) = &request.secret else { return Err(missing("secret", "Secret must be provided.")) };
-    let mut settings = convert::settings(secret, secrets.now())?;
+    let mut settings = convert::settings(secret, place.location, secrets.now())?;
     settings.replicas = convert::replicas(secret, place.location)?;
-    let project = secrets.project(place.project).await?;
+    let project = secrets.projects().find(place.project).await?;
     let path = SecretPath { place, secret: &request.secret_id };
     let created = secrets.create(&project, &path, settings).await?;
     Ok(convert::secret(&created))
@@ -141,36 +143,44 @@ async fn create_secret(
 
 async fn get_secret(
     secrets: Arc<Secrets>,
-    _: Caller,
+    caller: Caller,
     request: proto::GetSecretRequest,
 ) -> Result<proto::Secret> {
-    let found = secrets.secret(&names::secret(&request.name)?).await?;
+    let found = secrets.secret(&here::secret(&caller, &request.name)?).await?;
     Ok(convert::secret(&found))
 }
 
 async fn update_secret(
     secrets: Arc<Secrets>,
-    _: Caller,
+    caller: Caller,
     request: proto::UpdateSecretRequest,
 ) -> Result<proto::Secret> {
     let Some(secret) = &request.secret else { return Err(missing("secret", "Secret must be provided.")) };
-    let path = names::secret(&secret.name)?;
-    let fields = convert::fields(request.update_mask.as_ref())?;
-    let settings = convert::settings(secret, secrets.now())?;
+    let path = here::secret(&caller, &secret.name)?;
+    let location = path.place.location;
+    let fields = convert::fields(request.update_mask.as_ref(), location)?;
+    let mut settings = convert::settings(secret, location, secrets.now())?;
+    if fields.contains(&Field::Replication) {
+        settings.replicas = convert::replicas(secret, location)?;
+    }
     let updated = secrets.update(&path, &secret.etag, &fields, &settings).await?;
     Ok(convert::secret(&updated))
 }
 
-async fn delete_secret(secrets: Arc<Secrets>, _: Caller, request: proto::DeleteSecretRequest) -> Result<()> {
-    secrets.delete(&names::secret(&request.name)?, &request.etag).await
+async fn delete_secret(
+    secrets: Arc<Secrets>,
+    caller: Caller,
+    request: proto::DeleteSecretRequest,
+) -> Result<()> {
+    secrets.delete(&here::secret(&caller, &request.name)?, &request.etag).await
 }
 
 async fn add_version(
     secrets: Arc<Secrets>,
-    _: Caller,
+    caller: Caller,
     request: proto::AddSecretVersionRequest,
 ) -> Result<proto::SecretVersion> {
-    let path = names::secret(&request.parent)?;
+    let path = here::secret(&caller, &request.parent)?;
     let Some(payload) = &request.payload else {
         return Err(missing("payload", "Field [payload] is required."));
     };
@@ -180,10 +190,10 @@ async fn add_version(
 
 async fn list_versions(
     secrets: Arc<Secrets>,
-    _: Caller,
+    caller: Caller,
     request: proto::ListSecretVersionsRequest,
 ) -> Result<proto::ListSecretVersionsResponse> {
-    let path = names::secret(&request.parent)?;
+    let path = here::secret(&caller, &request.parent)?;
     let proto::ListSecretVersionsRequest { parent, page_size, page_token, filter } = &request;
     let page =
         secrets.list_versions(&path, &Query { parent, page_size: *page_size, page_token, filter }).await?;
@@ -196,19 +206,19 @@ async fn list_versions(
 
 async fn get_version(
     secrets: Arc<Secrets>,
-    _: Caller,
+    caller: Caller,
     request: proto::GetSecretVersionRequest,
 ) -> Result<proto::SecretVersion> {
-    let found = secrets.version(&names::version(&request.name)?).await?;
+    let found = secrets.version(&here::version(&caller, &request.name)?).await?;
     Ok(convert::version(&found, secrets.now()))
 }
 
 async fn access(
     secrets: Arc<Secrets>,
-    _: Caller,
+    caller: Caller,
     request: proto::AccessSecretVersionRequest,
 ) -> Result<proto::AccessSecretVersionResponse> {
-    let accessed = secrets.access(&names::version(&request.name)?).await?;
+    let accessed = secrets.access(&here::version(&caller, &request.name)?).await?;
     let data_crc32c = Some(accessed.version.record.crc32c.into());
     Ok(proto::AccessSecretVersionResponse {
         name: accessed.version.name(),
@@ -218,41 +228,47 @@ async fn access(
 
 async fn enable(
     secrets: Arc<Secrets>,
-    _: Caller,
+    caller: Caller,
     request: proto::EnableSecretVersionRequest,
 ) -> Result<proto::SecretVersion> {
-    change(&secrets, &request.name, &request.etag, Change::Enable).await
+    change(&secrets, &caller, &request.name, &request.etag, Change::Enable).await
 }
 
 async fn disable(
     secrets: Arc<Secrets>,
-    _: Caller,
+    caller: Caller,
     request: proto::DisableSecretVersionRequest,
 ) -> Result<proto::SecretVersion> {
-    change(&secrets, &request.name, &request.etag, Change::Disable).await
+    change(&secrets, &caller, &request.name, &request.etag, Change::Disable).await
 }
 
 async fn destroy(
     secrets: Arc<Secrets>,
-    _: Caller,
+    caller: Caller,
     request: proto::DestroySecretVersionRequest,
 ) -> Result<proto::SecretVersion> {
-    change(&secrets, &request.name, &request.etag, Change::Destroy).await
+    change(&secrets, &caller, &request.name, &request.etag, Change::Destroy).await
 }
 
-async fn change(secrets: &Secrets, name: &str, etag: &str, change: Change) -> Result<proto::SecretVersion> {
-    let changed = secrets.change_version(&names::version(name)?, etag, change).await?;
+async fn change(
+    secrets: &Secrets,
+    caller: &Caller,
+    name: &str,
+    etag: &str,
+    change: Change,
+) -> Result<proto::SecretVersion> {
+    let changed = secrets.change_version(&here::version(caller, name)?, etag, change).await?;
     Ok(convert::version(&changed, secrets.now()))
 }
 
-async fn get_policy(secrets: Arc<Secrets>, _: Caller, request: GetIamPolicyRequest) -> Result<Policy> {
-    let resource = secret_resource(&secrets, &request.resource).await?;
+async fn get_policy(secrets: Arc<Secrets>, caller: Caller, request: GetIamPolicyRequest) -> Result<Policy> {
+    let resource = secret_resource(&secrets, &caller, &request.resource).await?;
     let version = request.options.map_or(0, |options| options.requested_policy_version);
     secrets.policies().get(&resource, version)
 }
 
-async fn set_policy(secrets: Arc<Secrets>, _: Caller, request: SetIamPolicyRequest) -> Result<Policy> {
-    let resource = secret_resource(&secrets, &request.resource).await?;
+async fn set_policy(secrets: Arc<Secrets>, caller: Caller, request: SetIamPolicyRequest) -> Result<Policy> {
+    let resource = secret_resource(&secrets, &caller, &request.resource).await?;
     secrets.policies().set(&resource, request).await
 }
 
@@ -261,7 +277,7 @@ async fn test_permissions(
     caller: Caller,
     request: TestIamPermissionsRequest,
 ) -> Result<TestIamPermissionsResponse> {
-    let resource = secret_resource(&secrets, &request.resource).await?;
+    let resource = secret_resource(&secrets, &caller, &request.resource).await?;
     let permissions = secrets.policies().test(&caller, &resource, request.permissions)?;
     Ok(TestIamPermissionsResponse { permissions })
 }
@@ -274,7 +290,7 @@ impl ports::Secrets for Secrets {
     ) -> BoxFuture<'a, Result<ports::SecretPayload>> {
         Box::pin(async move {
             let path = names::version(name)?;
-            let project = self.project(path.secret.place.project).await?;
+            let project = self.projects().find(path.secret.place.project).await?;
             let relative = name.splitn(3, '/').nth(2).unwrap_or_default();
             let resource = Resource::new(SERVICE, format!("projects/{}/{relative}", project.id));
             caller.require("secretmanager.versions.access", &resource)?;
@@ -286,8 +302,8 @@ impl ports::Secrets for Secrets {
 }
 
 /// The secret that a policy is about, which must exist.
-async fn secret_resource(secrets: &Secrets, name: &str) -> Result<Resource> {
-    let found = secrets.secret(&names::secret(name)?).await?;
+async fn secret_resource(secrets: &Secrets, caller: &Caller, name: &str) -> Result<Resource> {
+    let found = secrets.secret(&here::secret(caller, name)?).await?;
     Ok(Resource::new(SERVICE, found.record.name_of(found.id())))
 }
 

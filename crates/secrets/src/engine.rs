@@ -11,7 +11,7 @@ use kernel::{
     Error, Result,
     clock::Clock,
     collection::{Collection, Held, Wording},
-    ports::{Policies, Project, Projects},
+    ports::{Policies, Projects},
     store::Store,
     time::Micros,
 };
@@ -88,12 +88,9 @@ impl Secrets {
         Ok(secrets)
     }
 
-    /// The project that a caller names by id or number.
-    pub(crate) async fn project(&self, id_or_number: &str) -> Result<Project> {
-        match self.projects.known(id_or_number) {
-            Some(project) => Ok(project),
-            None => self.projects.resolve(id_or_number).await,
-        }
+    /// The projects that secrets are in.
+    pub(crate) fn projects(&self) -> &dyn Projects {
+        &*self.projects
     }
 
     /// The policies of secrets.
@@ -135,7 +132,7 @@ impl Secrets {
 
     /// The name of a secret as Google shows it, and as it is stored.
     async fn name(&self, path: &SecretPath<'_>) -> Result<String> {
-        let project = self.project(path.place.project).await?;
+        let project = self.projects.find(path.place.project).await?;
         Ok([&*path.place.secrets(project.number), path.secret].concat())
     }
 

@@ -3,7 +3,10 @@
 //!
 //! Only syntax is decided here; whether anything exists is asked later.
 
-use kernel::{Error, Result, names};
+use kernel::{
+    Error, Result, names,
+    regions::{REGIONS, is_region},
+};
 
 /// The longest id a secret may have, in characters.
 const MAX_SECRET_ID: usize = 255;
@@ -102,18 +105,24 @@ pub(crate) fn is_alias(text: &str) -> bool {
         && !matches!(text, "latest" | "NEW")
 }
 
-/// Whether text can be a region, such as `europe-west1`.
+/// A region of Google's that Secret Manager is not in (<https://cloud.google.com/secret-manager/docs/locations>).
+const ABSENT: &str = "asia-southeast3";
+
+/// The regions that secrets can be in, in order.
+pub(crate) fn regions() -> impl Iterator<Item = &'static str> {
+    REGIONS.into_iter().filter(|region| *region != ABSENT)
+}
+
+/// Whether secrets can be there: in a region, such as `europe-west1`.
 pub(crate) fn is_location(text: &str) -> bool {
-    (1..=63).contains(&text.len())
-        && text.starts_with(|c: char| c.is_ascii_lowercase())
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    is_region(text) && text != ABSENT
 }
 
 /// The location in the name of a key, `projects/P/locations/L/keyRings/R/cryptoKeys/K`. `None` for what is no such name.
 pub(crate) fn key_location(name: &str) -> Option<&str> {
     let parts = names::parse(name, ["projects", "locations", "keyRings", "cryptoKeys"])?;
     let is_id = |id: &&str| id.len() <= 63 && id.bytes().all(is_word_byte);
-    (is_location(parts[1]) && parts[2..].iter().all(is_id)).then_some(parts[1])
+    parts[2..].iter().all(is_id).then_some(parts[1])
 }
 
 fn pick(version: &str) -> Option<Pick<'_>> {
@@ -180,6 +189,8 @@ mod tests {
         for bad in [
             "projects/p/locations/",
             "projects/p/locations/EU",
+            "projects/p/locations/atlantis-west1",
+            "projects/p/locations/asia-southeast3",
             "projects/p/regions/eu",
             "projects/p/locations/a/b",
         ] {

@@ -18,7 +18,6 @@ const MAX_KEY_BYTES: usize = 128;
 const MAX_ANNOTATION_BYTES: usize = 16 * 1024;
 const MAX_ALIASES: usize = 50;
 const MAX_TOPICS: usize = 10;
-const MAX_REPLICAS: usize = 100;
 const DAY: u64 = 86_400;
 const CENTURY: Micros = Micros::seconds(36_500 * DAY);
 const MIN_ROTATION_PERIOD: Micros = Micros::seconds(3600);
@@ -111,16 +110,12 @@ pub(crate) fn check(settings: &Settings, set: &[Field], now: Micros) -> Result<(
 /// Checks where the data of a new secret is to be kept.
 pub(crate) fn check_replicas(replicas: &[String]) -> Result<()> {
     let field = "secret.replication.user_managed.replicas";
-    let location = |text: &String| {
-        (1..=63).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-    };
-    if let Some(bad) = replicas.iter().find(|text| !location(text)) {
+    if let Some(bad) = replicas.iter().find(|text| !names::is_location(text)) {
         return Err(Error::bad_field(field, format!("Location [{bad}] is not a valid replica location.")));
     }
     let distinct: std::collections::BTreeSet<_> = replicas.iter().collect();
-    if distinct.len() != replicas.len() || replicas.len() > MAX_REPLICAS {
-        return Err(Error::bad_field(field, "Replica locations must be distinct, and at most 100."));
+    if distinct.len() != replicas.len() {
+        return Err(Error::bad_field(field, "Replica locations must be distinct."));
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ use crate::{
 ///
 /// # Errors
 /// `INVALID_ARGUMENT` for times and numbers out of range, `UNIMPLEMENTED` for what would be ignored.
-pub(super) fn settings(secret: &Secret, now: Micros) -> Result<Settings> {
+pub(super) fn settings(secret: &Secret, location: Option<&str>, now: Micros) -> Result<Settings> {
     decline_what_is_not_served(secret)?;
     Ok(Settings {
         labels: secret.labels.clone(),
@@ -31,7 +31,7 @@ pub(super) fn settings(secret: &Secret, now: Micros) -> Result<Settings> {
         aliases: secret.version_aliases.iter().map(alias).collect::<Result<_>>()?,
         topics: secret.topics.iter().map(|topic| topic.name.clone()).collect(),
         replicas: locations(user_managed(secret).unwrap_or_default()),
-        keys: keys(secret),
+        keys: keys(secret, location),
         expires: secret.expiration.as_ref().map(|expiration| expires(expiration, now)).transpose()?,
         rotation: secret.rotation.as_ref().map(rotation).transpose()?,
         destroy_delay: secret
@@ -74,18 +74,20 @@ fn locations(replicas: &[Replica]) -> Vec<String> {
     replicas.iter().map(|replica| replica.location.clone()).collect()
 }
 
-/// The names of the customer's keys: one for each replica, or one for all; none where none is named.
-fn keys(secret: &Secret) -> Vec<String> {
+/// The names of the customer's keys: one for each replica, or one for all; none where none is named. A regional secret
+/// has its own field for them.
+fn keys(secret: &Secret, location: Option<&str>) -> Vec<String> {
     let name = |key: Option<&CustomerManagedEncryption>| key.map(|key| key.kms_key_name.clone());
     let chosen = secret.replication.as_ref().and_then(|replication| replication.replication.as_ref());
-    let keys: Vec<Option<String>> = match chosen {
-        Some(replication::Replication::Automatic(automatic)) => {
+    let keys: Vec<Option<String>> = match (location, chosen) {
+        (Some(_), _) => vec![name(secret.customer_managed_encryption.as_ref())],
+        (None, Some(replication::Replication::Automatic(automatic))) => {
             vec![name(automatic.customer_managed_encryption.as_ref())]
         }
-        Some(replication::Replication::UserManaged(managed)) => {
+        (None, Some(replication::Replication::UserManaged(managed))) => {
             managed.replicas.iter().map(|one| name(one.customer_managed_encryption.as_ref())).collect()
         }
-        None => vec![name(secret.customer_managed_encryption.as_ref())],
+        (None, None) => Vec::new(),
     };
     match keys.iter().any(Option::is_some) {
         true => keys.into_iter().map(Option::unwrap_or_default).collect(),
@@ -96,17 +98,17 @@ fn keys(secret: &Secret) -> Vec<String> {
 /// The fields that an update names.
 ///
 /// # Errors
-/// `INVALID_ARGUMENT` for a missing mask, and for fields that do not exist or cannot change.
-pub(super) fn fields(mask: Option<&FieldMask>) -> Result<Vec<Field>> {
+/// `INVALID_ARGUMENT` for a missing mask, and for fields that do not exist where the secret is or cannot change.
+pub(super) fn fields(mask: Option<&FieldMask>, location: Option<&str>) -> Result<Vec<Field>> {
     let paths = mask.map(|mask| mask.paths.as_slice()).unwrap_or_default();
     match paths {
         [] => Err(Error::bad_field("update_mask", "Field [update_mask] is required.")),
         [all] if all == "*" => Ok(Field::ALL.to_vec()),
-        paths => paths.iter().map(|path| field(path)).collect(),
+        paths => paths.iter().map(|path| field(path, location)).collect(),
     }
 }
 
-fn field(path: &str) -> Result<Field> {
+fn field(path: &str, location: Option<&str>) -> Result<Field> {
     Ok(match path {
         "labels" => Field::Labels,
         "annotations" => Field::Annotations,
@@ -117,9 +119,11 @@ fn field(path: &str) -> Result<Field> {
         "rotation.next_rotation_time" => Field::NextRotation,
         "rotation.rotation_period" => Field::RotationPeriod,
         "version_destroy_ttl" => Field::DestroyDelay,
-        "customer_managed_encryption" | "customer_managed_encryption.kms_key_name" => Field::Key,
-        replication if first_of(replication) == "replication" => Field::Replication,
-        fixed if ["name", "create_time", "etag", "tags", "secret_type"].contains(&first_of(fixed)) => {
+        "customer_managed_encryption" | "customer_managed_encryption.kms_key_name" if location.is_some() => {
+            Field::Key
+        }
+        replication if first_of(replication) == "replication" && location.is_none() => Field::Replication,
+        fixed if FIXED.contains(&first_of(fixed)) => {
             return Err(Error::bad_field("update_mask", format!("Field [{fixed}] cannot be updated.")));
         }
         unknown => {
@@ -129,6 +133,11 @@ fn field(path: &str) -> Result<Field> {
         }
     })
 }
+
+/// What never changes; the last two where the other one holds the keys: replication of a regional secret, and a key of
+/// its own of one that is not.
+const FIXED: [&str; 7] =
+    ["name", "create_time", "etag", "tags", "secret_type", "replication", "customer_managed_encryption"];
 
 fn first_of(path: &str) -> &str {
     path.split('.').next().unwrap_or(path)

@@ -1,7 +1,7 @@
 //! `google.cloud.location.Locations`, as Secret Manager answers it: the regions that secrets can be in.
 //!
-//! The interface is common to all APIs, and this is the only one here that serves it; for the others it says that they
-//! do not.
+//! The interface is common to all APIs, and this is the only one here that serves it; at the hosts of the others it says
+//! that they do not.
 
 use std::sync::Arc;
 
@@ -13,20 +13,12 @@ use apis::google::cloud::location::{
 use kernel::{
     Caller, Error, Result, names,
     paging::{Limits, Page},
-    regions::REGIONS,
 };
 
-use crate::engine::Secrets;
+use super::here;
+use crate::{engine::Secrets, names::regions};
 
 const PAGES: Limits = Limits { usual: 100, most: 1000 };
-
-/// A region of Google's that Secret Manager is not in (<https://cloud.google.com/secret-manager/docs/locations>).
-const ABSENT: &str = "asia-southeast3";
-
-/// The regions that secrets can be in, in order.
-fn regions() -> impl Iterator<Item = &'static str> {
-    REGIONS.into_iter().filter(|region| *region != ABSENT)
-}
 
 pub(super) async fn list(
     secrets: Arc<Secrets>,
@@ -37,7 +29,7 @@ pub(super) async fn list(
     let Some([project]) = names::parse(&request.name, ["projects"]) else {
         return Err(malformed(&request.name));
     };
-    let number = secrets.project(project).await?.number;
+    let number = secrets.projects().find(project).await?.number;
     let page = Page::new(PAGES, request.page_size, &request.page_token, &[&request.name])?;
     let rest = regions().filter(|region| *region > page.after()).take(page.size() + 1).collect();
     let (found, next_page_token) = page.cut(rest, |region| region);
@@ -53,7 +45,7 @@ pub(super) async fn get(
     only_here(&caller)?;
     let parts = names::parse(&request.name, ["projects", "locations"]);
     let Some([project, location]) = parts else { return Err(malformed(&request.name)) };
-    let number = secrets.project(project).await?.number;
+    let number = secrets.projects().find(project).await?.number;
     match regions().find(|region| *region == location) {
         Some(region) => Ok(show(number, region)),
         None => Err(Error::not_found(format!("Location [{location}] not found."))),
@@ -61,7 +53,7 @@ pub(super) async fn get(
 }
 
 fn only_here(caller: &Caller) -> Result<()> {
-    match caller.request().host.starts_with("secretmanager.") {
+    match here::is_meant(caller) {
         true => Ok(()),
         false => Err(Error::unimplemented("Locations are not listed by this API.")),
     }
