@@ -18,8 +18,9 @@ use crate::{
     cpu::{self, BOOST, Cpu, REST_AFTER},
     liveness,
     plan::{self, Part},
+    readiness::{self, Readiness, Watched},
     reconcile::Failure,
-    record::{Kind, Revision, Service},
+    record::{Container, Kind, Revision, Service},
     runtime::{Beside, Exit, Plan, Running, Runtime},
     started::{Started, Unready, as_one, is_steady},
     usage::{Ledger, Meter},
@@ -63,6 +64,7 @@ struct Live {
     running: Arc<dyn Running>,
     cpu: Arc<Cpu>,
     meter: Arc<Meter>,
+    readiness: Arc<Readiness>,
 }
 
 impl Fleet {
@@ -147,12 +149,13 @@ impl Fleet {
         let (fleet, id) = (self.clone(), id.clone());
         tokio::spawn(async move {
             let is_it = |spare: &Live| spare.source.instance == instance;
+            let end = tokio::time::Instant::now() + kept;
             if allocation == ingress::Cpu::DuringRequests && REST_AFTER < kept {
                 tokio::time::sleep(REST_AFTER).await;
                 // Under the lock: who takes it thaws it afterwards.
                 lock(&fleet.spares).get(&id).filter(|spare| is_it(spare)).inspect(|spare| spare.cpu.freeze());
             }
-            tokio::time::sleep(kept).await;
+            tokio::time::sleep_until(end).await;
             fleet.retire_spare(&id, is_it);
         });
     }
@@ -198,6 +201,9 @@ impl Fleet {
     }
 
     async fn launch(self: &Arc<Self>, run: &Arc<Run>, revision: &Revision) -> Result<Arc<Live>, Failure> {
+        if self.is_closed() {
+            return Err(shutting_down());
+        }
         let parts = plan::make(run, revision).await?;
         let meter = Arc::new(self.ledger.meter(revision, &run.usage));
         let mut started = self.start_all(run, parts).await?;
@@ -209,7 +215,7 @@ impl Fleet {
         let known =
             Known { source: source.clone(), running: unready.running.clone(), meter: Some(meter.clone()) };
         if !self.watch(run, plan::revision_id(revision), known, memory) {
-            return Err(Failure::new("Internal", "The server is shutting down."));
+            return Err(shutting_down());
         }
         for one in &mut started {
             if let Err(failure) = one.wait(run).await {
@@ -221,13 +227,10 @@ impl Fleet {
         meter.ready();
         cpu::end_boost(started.iter().filter_map(Started::boosted).collect(), BOOST);
         let cpu = Arc::new(Cpu::new(running.clone(), meter.clone()));
-        for one in started {
-            if let Some(probe) = one.container.liveness_probe {
-                let logs = run.ports.logs.clone();
-                tokio::spawn(liveness::watch(cpu.clone(), one.port, probe, source.clone(), logs));
-            }
-        }
-        Ok(Arc::new(Live { source, port, running, cpu, meter }))
+        let live = Live { source, port, running, cpu, meter, readiness: Arc::default() };
+        let id = plan::revision_id(revision);
+        started.into_iter().for_each(|one| live.probe(run, &id, one.port, one.container));
+        Ok(Arc::new(live))
     }
 
     /// Starts the containers of an instance, each when those that it depends on are ready.
@@ -306,6 +309,22 @@ impl Fleet {
     }
 }
 
+impl Live {
+    /// Has one of its containers probed for as long as it runs.
+    fn probe(&self, run: &Arc<Run>, id: &RevisionId, port: u16, container: Container) {
+        let (cpu, source) = (self.cpu.clone(), self.source.clone());
+        if let Some(probe) = container.liveness_probe {
+            let logs = run.ports.logs.clone();
+            tokio::spawn(liveness::watch(cpu.clone(), port, probe, source.clone(), logs));
+        }
+        if let Some(probe) = container.readiness_probe {
+            let (revision, readiness) = (id.clone(), self.readiness.clone());
+            let watched = Watched { revision, cpu, readiness, port, probe, source };
+            tokio::spawn(readiness::watch(run.clone(), watched));
+        }
+    }
+}
+
 impl Members {
     fn admit(&mut self, known: Known) -> bool {
         if !self.closed {
@@ -313,6 +332,10 @@ impl Members {
         }
         !self.closed
     }
+}
+
+fn shutting_down() -> Failure {
+    Failure::new("Internal", "The server is shutting down.")
 }
 
 fn end_unused(live: Option<Arc<Live>>) {
@@ -375,6 +398,10 @@ impl Instance for Live {
 
     fn worked(&self, span: Duration, requests: u32) {
         self.meter.worked(span, requests);
+    }
+
+    fn takes_requests(&self) -> bool {
+        self.readiness.is_ready()
     }
 
     fn cpu_time(&self) -> Option<Duration> {

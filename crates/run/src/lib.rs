@@ -23,6 +23,7 @@ mod liveness;
 pub mod local;
 mod plan;
 mod probe;
+mod readiness;
 mod reconcile;
 pub mod record;
 mod revisions;

@@ -8,12 +8,7 @@ use std::{sync::Arc, time::Duration};
 use kernel::ports::{LogSource, LogStream, Logs};
 use tokio::time::sleep;
 
-use crate::{
-    cpu::Cpu,
-    probe,
-    record::{Probe, ProbeKind},
-    words,
-};
+use crate::{cpu::Cpu, probe, record::Probe, words};
 
 /// Probes an instance until it ends, and ends it when too many probes in a row have failed.
 pub(crate) async fn watch(cpu: Arc<Cpu>, port: u16, probe: Probe, source: LogSource, logs: Arc<dyn Logs>) {
@@ -21,11 +16,7 @@ pub(crate) async fn watch(cpu: Arc<Cpu>, port: u16, probe: Probe, source: LogSou
         why = gives_up(&cpu, port, &probe) => why,
         _ = cpu.running.ended() => return,
     };
-    let kind = match probe.kind {
-        Some(ProbeKind::Http(_)) => "HTTP",
-        Some(ProbeKind::Grpc(_)) => "GRPC",
-        Some(ProbeKind::Tcp(_)) | None => "TCP",
-    };
+    let kind = probe::name(&probe);
     let message = words::not_live(kind, probe.failure_threshold.max(1), source.owner.name(), port, &gave_up);
     logs.line(&source, LogStream::System, &message);
     cpu.thaw();

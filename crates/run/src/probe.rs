@@ -1,4 +1,4 @@
-//! Probes: when an instance counts as started, and whether it is still well.
+//! Probes: when an instance counts as started, whether it is still well, and whether it is ready.
 //!
 //! Without one of its own a container gets Cloud Run's: its port must accept a connection within 240 s
 //! (<https://cloud.google.com/run/docs/configuring/healthchecks>). A port is tried again within milliseconds, not
@@ -71,6 +71,15 @@ pub(crate) async fn check(instance: &Arc<dyn Running>, port: u16, probe: &Probe)
     match timeout(each, answer).await {
         Ok(answer) => answer.map_err(|error| error.to_string()),
         Err(_) => Err(format!("no answer within {} s", each.as_secs())),
+    }
+}
+
+/// What a probe asks, in a word for logs.
+pub(crate) fn name(probe: &Probe) -> &'static str {
+    match probe.kind {
+        Some(ProbeKind::Http(_)) => "HTTP",
+        Some(ProbeKind::Grpc(_)) => "GRPC",
+        Some(ProbeKind::Tcp(_)) | None => "TCP",
     }
 }
 

@@ -9,6 +9,7 @@ mod resources;
 mod volumes;
 
 pub(crate) use containers::ordered;
+pub(crate) use probes::check_no_readiness;
 pub(crate) use volumes::complete as complete_volumes;
 
 use aws_lc_rs::rand;
@@ -99,8 +100,7 @@ fn complete_container(container: &mut Container) {
     if container.memory.is_empty() {
         container.memory = "512Mi".into();
     }
-    probes::complete(&mut container.startup_probe);
-    probes::complete(&mut container.liveness_probe);
+    probes::complete(container);
 }
 
 /// Refuses what Cloud Run refuses, naming every field that is wrong.
@@ -176,6 +176,7 @@ fn check_template(place: &Place, template: &Template, faults: &mut Faults) {
         }
         Kind::WorkerPool => {
             containers::check_portless(CONTAINERS, &template.containers, faults);
+            check_no_readiness(CONTAINERS, template, faults);
             check_containers(template, &RESERVED_FOR_POOLS, faults);
         }
     }
@@ -334,7 +335,8 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
     Ok(bytes)
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as digits, two each.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -16,6 +16,7 @@ use std::{
     sync::Arc,
 };
 
+use aws_lc_rs::digest::{SHA256, digest};
 use kernel::ports::LogSource;
 pub(crate) use secrets::versions;
 use tokio::task::AbortHandle;
@@ -168,10 +169,10 @@ pub fn forget(run_directory: &Path) -> io::Result<()> {
 }
 
 /// Where a run directory's volumes in memory are, unless that is somebody else's. Named so that any haar on the same
-/// directory finds, and sweeps, what a killed one has left.
+/// directory, and no other, finds and sweeps what a killed one has left.
 fn in_shared_memory(run_directory: &Path) -> PathBuf {
-    let name = run_directory.to_string_lossy().replace('/', "-");
-    Path::new(SHARED_MEMORY).join(format!("haar{name}"))
+    let digest = digest(&SHA256, run_directory.as_os_str().as_encoded_bytes());
+    Path::new(SHARED_MEMORY).join(format!("haar-{}", rules::hex(&digest.as_ref()[..16])))
 }
 
 fn remove(directory: &Path) -> io::Result<()> {
@@ -187,6 +188,7 @@ fn memory_directory(run_directory: &Path) -> io::Result<PathBuf> {
     if is_memory(run_directory) || !is_memory(Path::new(SHARED_MEMORY)) {
         return Ok(run_directory.to_owned());
     }
+    let us = fs::metadata(run_directory)?.uid();
     let shared = in_shared_memory(run_directory);
     match DirBuilder::new().mode(0o700).create(&shared) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -194,8 +196,7 @@ fn memory_directory(run_directory: &Path) -> io::Result<PathBuf> {
     }
     // Anybody may make directories there: one that somebody else has made before us is not ours.
     let found = fs::symlink_metadata(&shared)?;
-    let ours =
-        found.is_dir() && found.uid() == fs::metadata(run_directory)?.uid() && found.mode() & 0o077 == 0;
+    let ours = found.is_dir() && found.uid() == us && found.mode() & 0o077 == 0;
     Ok(if ours { shared } else { run_directory.to_owned() })
 }
 
@@ -242,5 +243,21 @@ mod tests {
         forget(&run).unwrap();
         assert!(!run.exists() && !memory.exists());
         forget(&run).unwrap();
+    }
+
+    #[test]
+    fn every_run_directory_has_a_place_of_its_own() {
+        let place = |path: &str| in_shared_memory(Path::new(path));
+        assert_eq!(place("/a/b-c"), place("/a/b-c"));
+        assert_ne!(place("/a/b-c"), place("/a-b/c"));
+        assert!(place(&"/long".repeat(100)).file_name().unwrap().len() < 255);
+    }
+
+    #[test]
+    fn without_a_run_directory_there_is_no_memory() {
+        let home = tempfile::tempdir().unwrap();
+        let run = home.path().join("gone");
+        assert!(memory_directory(&run).is_err());
+        assert!(!in_shared_memory(&run).exists());
     }
 }

@@ -128,6 +128,24 @@ pub(crate) fn not_live(kind: &str, times: u32, container: &str, port: u16, why: 
     )
 }
 
+/// An instance that gets no new requests for now, in its log.
+pub(crate) fn not_ready(kind: &str, times: u32, container: &str, port: u16, why: &str) -> String {
+    let unit = if times == 1 { "time" } else { "times" };
+    format!(
+        "READINESS {kind} probe failed {times} {unit} consecutively for container \"{container}-1\" on port {port}. The instance \
+         gets no new requests until it succeeds. {why}."
+    )
+}
+
+/// An instance that gets requests again, in its log.
+pub(crate) fn ready_again(kind: &str, times: u32, container: &str, port: u16) -> String {
+    let unit = if times == 1 { "time" } else { "times" };
+    format!(
+        "READINESS {kind} probe succeeded {times} {unit} consecutively for container \"{container}-1\" on port {port}. The \
+         instance gets requests again."
+    )
+}
+
 /// A remark for an instance's log that the log shows as a warning: structured, as workloads write theirs
 /// (<https://cloud.google.com/logging/docs/structured-logging>).
 pub(crate) fn warning(remark: &str) -> String {
@@ -250,11 +268,6 @@ pub(crate) fn volume_not_served(name: &str, kind: &str) -> Error {
 pub(crate) fn at_most_one_port(field: &str, ports: usize) -> Result<(), Error> {
     let why = "ports should contain 0 or 1 port.";
     if ports > 1 { Err(Error::bad_field(field, format!("{field}: {why}"))) } else { Ok(()) }
-}
-
-/// A probe of a kind that is not served here.
-pub(crate) fn no_readiness_probes() -> Error {
-    Error::unimplemented("Readiness probes are not served here yet; remove readinessProbe.")
 }
 
 /// A mount of a part of a volume.

@@ -19,6 +19,7 @@
 //! | `volumes.rs` | databases, secrets and memory at a path |
 //! | `cpu.rs` | what CPU instances have |
 //! | `usage.rs` | what instances have used |
+//! | `readiness.rs` | instances that get no requests for a while |
 //! | `sidecars.rs` | several containers as one instance |
 //! | `endings.rs` | overtaken, deleted, restarted: and nothing is left |
 
@@ -43,6 +44,8 @@ mod knative;
 mod outside;
 #[path = "stories/ports.rs"]
 mod ports;
+#[path = "stories/readiness.rs"]
+mod readiness;
 #[path = "stories/sidecars.rs"]
 mod sidecars;
 #[path = "stories/usage.rs"]
@@ -104,6 +107,10 @@ const STORIES: &[Story] = stories![
     usage::what_is_still_at_work_is_counted,
     usage::what_was_used_outlives_haar,
     usage::another_service_of_the_same_name_has_its_own_usage,
+    readiness::an_instance_that_is_not_ready_gets_no_requests_until_it_is,
+    readiness::what_is_not_ready_is_not_ended_and_what_is_not_well_is,
+    readiness::a_readiness_probe_is_read_back_in_both_forms,
+    readiness::a_readiness_probe_where_no_requests_come_is_refused,
     sidecars::containers_share_a_network_and_volumes_and_end_together,
     sidecars::containers_that_cannot_be_together_are_refused,
     endings::a_later_change_overtakes_an_earlier_one,

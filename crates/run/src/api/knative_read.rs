@@ -142,9 +142,6 @@ fn refuse_foreign(index: usize, container: &knative::Container) -> Result<()> {
 }
 
 fn read_container(container: knative::Container, secrets: &Map) -> Result<Container> {
-    if container.readiness_probe.is_some() {
-        return Err(words::no_readiness_probes());
-    }
     let mut limits = container.resources.unwrap_or_default().limits;
     let port = container.ports.first().cloned().unwrap_or_default();
     Ok(Container {
@@ -159,6 +156,7 @@ fn read_container(container: knative::Container, secrets: &Map) -> Result<Contai
         port_name: port.name.unwrap_or_default(),
         startup_probe: container.startup_probe.map(probe).transpose()?,
         liveness_probe: container.liveness_probe.map(probe).transpose()?,
+        readiness_probe: container.readiness_probe.map(probe).transpose()?,
         working_dir: container.working_dir.unwrap_or_default(),
         mounts: container.volume_mounts.into_iter().map(mount).collect::<Result<_>>()?,
         ..Container::default()
@@ -203,6 +201,7 @@ fn probe(probe: knative::Probe) -> Result<Probe> {
         period: positive("periodSeconds", probe.period_seconds)?,
         failure_threshold: positive("failureThreshold", probe.failure_threshold)?,
         kind,
+        success_threshold: positive("successThreshold", probe.success_threshold)?,
     })
 }
 
@@ -299,9 +298,9 @@ fn audiences(text: Option<&str>) -> Result<Vec<String>> {
     serde_json::from_str(text).map_err(|_| Error::bad_field(field, "must be a JSON array of strings"))
 }
 
+fn service_scaling(take: &mut impl FnMut(&str) -> Option<String>) -> Result<Option<Scaling>> {
     // Which mode it is, the number of instances says.
     take("scalingMode");
-fn service_scaling(take: &mut impl FnMut(&str) -> Option<String>) -> Result<Option<Scaling>> {
     let scaling = Scaling {
         min: count("run.googleapis.com/minScale", take("minScale"))?,
         max: count("run.googleapis.com/maxScale", take("maxScale"))?,

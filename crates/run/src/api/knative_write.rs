@@ -320,6 +320,7 @@ fn container(container: &Container) -> knative::Container {
             (None, _) => Some(default_probe(container)),
         },
         liveness_probe: container.liveness_probe.as_ref().map(probe),
+        readiness_probe: container.readiness_probe.as_ref().map(probe),
         working_dir: text(&container.working_dir),
         volume_mounts: container
             .mounts
@@ -368,6 +369,7 @@ fn probe(probe: &Probe) -> knative::Probe {
         timeout_seconds: Some(probe.timeout as i32),
         period_seconds: Some(probe.period as i32),
         failure_threshold: Some(probe.failure_threshold as i32),
+        success_threshold: count(probe.success_threshold),
         ..Default::default()
     };
     match &probe.kind {

@@ -14,6 +14,7 @@ use kernel::{
 };
 use prost_types::{Any, FieldMask, Timestamp};
 
+use super::v2_read;
 use crate::{
     Run,
     change::{Desired, NewRevision, Place},
@@ -132,7 +133,10 @@ async fn try_update<F: Form>(
         (Some(current), false) => merge(&F::of(run, current), &patch, paths)?,
         _ => patch.clone(),
     };
-    let desired = Desired { revision: asked.revision, ..whole.desired()? };
+    let mut desired = Desired { revision: asked.revision, ..whole.desired()? };
+    if let Some(template) = current.as_ref().and_then(|current| current.value.template.as_ref()) {
+        v2_read::keep_unsaid(&mut desired.template, template);
+    }
     if asked.purpose == Purpose::Validate {
         run.try_out(caller, &place, desired)?;
         return finished(run, &place, &whole).await;

@@ -76,9 +76,6 @@ pub(super) fn template(template: v2::RevisionTemplate) -> Result<Template> {
 }
 
 fn container(container: v2::Container) -> Result<Container> {
-    if container.readiness_probe.is_some() {
-        return Err(words::no_readiness_probes());
-    }
     let resources = container.resources;
     let limit = |name: &str| {
         resources.as_ref().and_then(|resources| resources.limits.get(name)).cloned().unwrap_or_default()
@@ -99,10 +96,25 @@ fn container(container: v2::Container) -> Result<Container> {
         port_name: port.name,
         startup_probe: container.startup_probe.map(probe).transpose()?,
         liveness_probe: container.liveness_probe.map(probe).transpose()?,
+        readiness_probe: container.readiness_probe.map(probe).transpose()?,
         working_dir: container.working_dir,
         depends_on: container.depends_on,
         mounts: container.volume_mounts.into_iter().map(mount).collect::<Result<_>>()?,
     })
+}
+
+/// Leaves what v2 has no words for as it is: after how many successes a readiness probe has succeeded.
+pub(super) fn keep_unsaid(asked: &mut Template, current: &Template) {
+    for container in &mut asked.containers {
+        let same = match current.containers.as_slice() {
+            [only] if container.name.is_empty() => Some(only),
+            all => all.iter().find(|one| one.name == container.name),
+        };
+        let before = same.and_then(|same| same.readiness_probe.as_ref());
+        if let (Some(probe), Some(before)) = (&mut container.readiness_probe, before) {
+            probe.success_threshold = before.success_threshold;
+        }
+    }
 }
 
 fn env(variable: v2::EnvVar) -> EnvVar {
@@ -125,6 +137,8 @@ fn probe(probe: v2::Probe) -> Result<Probe> {
         period: count("period_seconds", probe.period_seconds)?,
         failure_threshold: count("failure_threshold", probe.failure_threshold)?,
         kind: probe.probe_type.map(probe_kind).transpose()?,
+        // v2 has no word for it.
+        success_threshold: 0,
     })
 }
 

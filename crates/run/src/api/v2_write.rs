@@ -150,6 +150,7 @@ fn container(container: &Container) -> v2::Container {
             .collect(),
         working_dir: container.working_dir.clone(),
         liveness_probe: container.liveness_probe.as_ref().map(probe),
+        readiness_probe: container.readiness_probe.as_ref().map(probe),
         startup_probe: match (&container.startup_probe, container.port) {
             (Some(asked), _) => Some(probe(asked)),
             (None, 0) => None,

@@ -119,6 +119,7 @@ fn check_containers(task: &Template, faults: &mut Faults) {
         let why = "More than one container a task is not served by this version of haar yet.";
         return faults.add("spec.template.spec.template.spec.containers", why);
     }
+    rules::check_no_readiness("spec.template.spec.template.spec.containers", task, faults);
     rules::check_containers(task, &RESERVED, faults);
 }
 

@@ -98,6 +98,9 @@ pub struct Container {
     /// What it mounts: (volume, path).
     #[prost(message, repeated, tag = "16")]
     pub mounts: Vec<Mount>,
+    /// When it is to get no new requests for a while.
+    #[prost(message, optional, tag = "17")]
+    pub readiness_probe: Option<Probe>,
 }
 
 /// A variable of a container's environment.
@@ -231,6 +234,9 @@ pub struct Probe {
     /// What is asked.
     #[prost(oneof = "ProbeKind", tags = "5, 6, 7")]
     pub kind: Option<ProbeKind>,
+    /// After how many successes in a row it has succeeded again; 0 where that is not asked for, which means 1.
+    #[prost(uint32, tag = "8")]
+    pub success_threshold: u32,
 }
 
 /// What a probe asks.

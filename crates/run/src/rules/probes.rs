@@ -1,27 +1,46 @@
 //! Probes: defaults and limits (<https://cloud.google.com/run/docs/configuring/healthchecks>). The sentences are ours where
 //! Google publishes none; the limits are Google's.
+//!
+//! That a readiness probe may fail three times at most is not on that page; Cloud Run says it when it refuses more.
 
 use super::Faults;
-use crate::record::{Container, Probe, ProbeKind};
+use crate::record::{Container, Probe, ProbeKind, Template};
 
 /// How long a startup may take over all its probes, and how long one may wait for another, in seconds.
 const STARTUP: u32 = 240;
 /// The same of a liveness probe, for one wait.
 const LIVENESS: u32 = 3600;
+/// The same of a readiness probe, and how often it may fail before it has failed.
+const READINESS: u32 = 300;
+const READINESS_FAILURES: u32 = 3;
 
 /// Fills in what was left out. The startup probe that both forms show where there is none is none.
-pub(super) fn complete(probe: &mut Option<Probe>) {
-    let Some(asked) = probe else { return };
-    if is_default(asked) {
-        *probe = None;
-        return;
-    }
-    for (field, usual) in
-        [(&mut asked.timeout, 1), (&mut asked.period, 10), (&mut asked.failure_threshold, 3)]
-    {
-        if *field == 0 {
-            *field = usual;
+pub(super) fn complete(container: &mut Container) {
+    for probe in [&mut container.startup_probe, &mut container.liveness_probe] {
+        if probe.as_ref().is_some_and(is_default) {
+            *probe = None;
         }
+        if let Some(asked) = probe {
+            complete_one(asked);
+            // Once is what there is, and neither form shows it.
+            asked.success_threshold = Some(asked.success_threshold).filter(|times| *times != 1).unwrap_or(0);
+        }
+    }
+    if let Some(asked) = &mut container.readiness_probe {
+        complete_one(asked);
+        set_unset(&mut asked.success_threshold, 2);
+    }
+}
+
+fn complete_one(asked: &mut Probe) {
+    set_unset(&mut asked.timeout, 1);
+    set_unset(&mut asked.period, 10);
+    set_unset(&mut asked.failure_threshold, 3);
+}
+
+fn set_unset(field: &mut u32, usual: u32) {
+    if *field == 0 {
+        *field = usual;
     }
 }
 
@@ -43,6 +62,43 @@ pub(super) fn check(path: &str, container: &Container, faults: &mut Faults) {
     }
     if let Some(probe) = &container.liveness_probe {
         check_one(&format!("{path}.liveness_probe"), probe, container, LIVENESS, faults);
+    }
+    for (name, probe) in
+        [("startup_probe", &container.startup_probe), ("liveness_probe", &container.liveness_probe)]
+    {
+        let times = probe.as_ref().map_or(0, |probe| probe.success_threshold);
+        faults.check(times == 0, &format!("{path}.{name}.success_threshold"), || "must be 1 if set".into());
+    }
+    if let Some(probe) = &container.readiness_probe {
+        check_readiness(&format!("{path}.readiness_probe"), probe, container, faults);
+    }
+}
+
+fn check_readiness(path: &str, probe: &Probe, container: &Container, faults: &mut Faults) {
+    let at = |field: &str| format!("{path}.{field}");
+    if probe.kind.is_none() {
+        return faults.add(path, "must have one of http_get or grpc");
+    }
+    check_one(path, probe, container, READINESS, faults);
+    faults.check(probe.initial_delay == 0, &at("initial_delay_seconds"), || {
+        "is not supported for a readiness probe".into()
+    });
+    faults.check(probe.failure_threshold <= READINESS_FAILURES, &at("failure_threshold"), || {
+        format!("failure_threshold must be a number between 0 and {READINESS_FAILURES}.")
+    });
+    faults.check(!matches!(probe.kind, Some(ProbeKind::Tcp(_))), &at("tcp_socket"), || {
+        "is not supported for a readiness probe: use http_get or grpc".into()
+    });
+}
+
+/// Refuses readiness probes where no requests come.
+pub(crate) fn check_no_readiness(path: &str, template: &Template, faults: &mut Faults) {
+    for (index, container) in template.containers.iter().enumerate() {
+        faults.check(
+            container.readiness_probe.is_none(),
+            &format!("{path}[{index}].readiness_probe"),
+            || "is only supported for services: nothing else takes requests".into(),
+        );
     }
 }
 
@@ -77,14 +133,19 @@ fn check_one(path: &str, probe: &Probe, container: &Container, longest: u32, fau
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::TcpProbe;
+    use crate::record::{GrpcProbe, HttpProbe, TcpProbe};
 
     fn said(spoil: fn(&mut Container)) -> Option<String> {
-        let probe = || Some(Probe { kind: Some(ProbeKind::Tcp(TcpProbe::default())), ..Probe::default() });
-        let mut container =
-            Container { port: 8080, startup_probe: probe(), liveness_probe: probe(), ..Container::default() };
-        complete(&mut container.startup_probe);
-        complete(&mut container.liveness_probe);
+        let probe = |kind| Some(Probe { kind: Some(kind), ..Probe::default() });
+        let tcp = || probe(ProbeKind::Tcp(TcpProbe::default()));
+        let mut container = Container {
+            port: 8080,
+            startup_probe: tcp(),
+            liveness_probe: tcp(),
+            readiness_probe: probe(ProbeKind::Http(HttpProbe::default())),
+            ..Container::default()
+        };
+        complete(&mut container);
         spoil(&mut container);
         let mut faults = Faults::default();
         check("c", &container, &mut faults);
@@ -99,6 +160,28 @@ mod tests {
         container.liveness_probe.as_mut().unwrap()
     }
 
+    fn readiness(container: &mut Container) -> &mut Probe {
+        container.readiness_probe.as_mut().unwrap()
+    }
+
+    #[test]
+    fn what_is_left_out_is_filled_in() {
+        let asked = || Probe { kind: Some(ProbeKind::Grpc(GrpcProbe::default())), ..Probe::default() };
+        let mut container = Container {
+            startup_probe: Some(Probe { success_threshold: 1, ..asked() }),
+            readiness_probe: Some(asked()),
+            ..Container::default()
+        };
+        complete(&mut container);
+        let usual = Probe { timeout: 1, period: 10, failure_threshold: 3, ..asked() };
+        assert_eq!(container.startup_probe, Some(usual.clone()));
+        assert_eq!(container.liveness_probe, None);
+        assert_eq!(container.readiness_probe, Some(Probe { success_threshold: 2, ..usual }));
+        let once = container.clone();
+        complete(&mut container);
+        assert_eq!(container, once);
+    }
+
     #[test]
     fn what_cloud_run_takes_passes() {
         for spoil in [
@@ -108,6 +191,9 @@ mod tests {
             |c| startup(c).initial_delay = 240,
             |c| (liveness(c).period, liveness(c).timeout) = (3600, 3600),
             |c| (liveness(c).period, liveness(c).failure_threshold) = (60, 100),
+            |c| (readiness(c).period, readiness(c).timeout) = (300, 300),
+            |c| (readiness(c).failure_threshold, readiness(c).success_threshold) = (1, 10),
+            |c| readiness(c).kind = Some(ProbeKind::Grpc(GrpcProbe::default())),
         ] {
             assert_eq!(said(spoil), None);
         }
@@ -134,6 +220,37 @@ mod tests {
             ),
             (|c| liveness(c).kind = None, "c.liveness_probe: must have one of"),
             (|c| c.port = 0, "c.startup_probe.tcp_socket.port: must be set"),
+            (|c| startup(c).success_threshold = 2, "c.startup_probe.success_threshold: must be 1 if set"),
+            (|c| liveness(c).success_threshold = 2, "c.liveness_probe.success_threshold: must be 1 if set"),
+        ] {
+            let message = said(spoil).unwrap_or_else(|| panic!("{what} passes"));
+            assert!(message.contains(what), "{message}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_for_readiness_is_refused() {
+        for (spoil, what) in [
+            (
+                (|c| readiness(c).period = 301) as fn(&mut Container),
+                "c.readiness_probe.period_seconds: must be between 1 and 300",
+            ),
+            (|c| readiness(c).timeout = 301, "c.readiness_probe.timeout_seconds: must be between 1 and 300"),
+            (|c| readiness(c).timeout = 11, "c.readiness_probe.timeout_seconds: must be less than or equal"),
+            (|c| readiness(c).initial_delay = 1, "c.readiness_probe.initial_delay_seconds: is not supported"),
+            (
+                |c| readiness(c).failure_threshold = 4,
+                "c.readiness_probe.failure_threshold: failure_threshold must be a number between 0 and 3.",
+            ),
+            (
+                |c| readiness(c).kind = Some(ProbeKind::Tcp(TcpProbe::default())),
+                "c.readiness_probe.tcp_socket: is not supported",
+            ),
+            (|c| readiness(c).kind = None, "c.readiness_probe: must have one of"),
+            (
+                |c| (c.port, c.startup_probe, c.liveness_probe) = (0, None, None),
+                "c.readiness_probe.http_get.port: must be set",
+            ),
         ] {
             let message = said(spoil).unwrap_or_else(|| panic!("{what} passes"));
             assert!(message.contains(what), "{message}");

@@ -3,12 +3,17 @@
 use std::{
     io::{Read, Write},
     net::{Ipv4Addr, TcpListener, TcpStream, ToSocketAddrs},
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
-    time::Duration,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+    },
+    time::{Duration, SystemTime},
 };
 
 /// Whether `/sick` has been asked for: then `/health` is not well.
 static SICK: AtomicBool = AtomicBool::new(false);
+/// How many times `/ready` is still not to be well, by `/busy/TIMES`.
+static BUSY: AtomicU32 = AtomicU32::new(0);
 
 /// The modes, each the command of an image of its own.
 pub(crate) const MODES: [&str; 12] =
@@ -112,17 +117,27 @@ fn answer(mut stream: TcpStream) -> std::io::Result<()> {
         let path = head.split(' ').nth(1).unwrap_or("/").to_owned();
         let body = look(&path).unwrap_or_else(|error| format!("error: {error}"));
         let sick = SICK.fetch_or(path == "/sick", Relaxed) && path == "/health";
-        let status = if sick { "500 Sick" } else { "200 OK" };
+        let busy =
+            path == "/ready" && BUSY.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok();
+        let status = if sick || busy { "500 Not Well" } else { "200 OK" };
         write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len())?;
     }
 }
 
-/// What a path asks for: `/env/NAME`, `/names/HOST`, `/ask/HOST:PORT`, `/via/PORT/…`, `/quit/`, `/wait/`, `/eat/`, and of a path
+/// What a path asks for: `/who`, `/busy/TIMES`, `/env/NAME`, `/names/HOST`, `/ask/HOST:PORT`, `/via/PORT/…`, `/quit/`, `/wait/`, `/eat/`, and of a path
 /// `/file/PATH`, `/mode/PATH`, `/write/PATH`, `/fill/PATH`, `/dial/PATH`.
 fn look(path: &str) -> std::io::Result<String> {
     let (kind, rest) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
     match kind {
         "env" => Ok(std::env::var(rest).unwrap_or_default()),
+        "/who" => {
+            static WHO: OnceLock<String> = OnceLock::new();
+            Ok(WHO.get_or_init(|| format!("{:?}", SystemTime::now())).clone())
+        }
+        "busy" => {
+            BUSY.store(rest.parse().unwrap_or(0), Relaxed);
+            Ok("busy".into())
+        }
         "names" => {
             let found = (rest, 80).to_socket_addrs()?;
             Ok(found.map(|address| address.ip().to_string()).collect::<Vec<_>>().join(" "))
