@@ -173,6 +173,8 @@ async fn run(
     least::write(&parts.iam).await;
     parts.logging.close();
     parts.store.close();
+    // What was starting until now may have left secrets in memory.
+    let _ = run::forget_volumes(&parts.run_directory.join(run_directory::VOLUMES));
     let _ = std::fs::remove_dir_all(&parts.run_directory);
     let _ = std::fs::remove_file(settings.data.join("run.json"));
     Ok(ExitCode::SUCCESS)
