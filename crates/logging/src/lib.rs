@@ -32,6 +32,7 @@ mod names;
 mod queue;
 mod record;
 mod request;
+mod reserved;
 mod search;
 mod tails;
 mod wire;

@@ -148,20 +148,6 @@ fn source(record: &RequestRecord<'_>, last: Option<LogSource>) -> LogSource {
     }
 }
 
-/// What is said of a path that Google's front end keeps to itself, where the container would not see the request
-/// (<https://cloud.google.com/run/docs/known-issues#reserved_url_paths>); nothing of others.
-fn remark_on(url: &str) -> &'static str {
-    let path = url.splitn(4, '/').nth(3).unwrap_or_default();
-    let path = path.split(['?', '#']).next().unwrap_or_default();
-    match path == "eventlog" || path.starts_with("_ah/") || path.ends_with('z') {
-        true => {
-            "This path is reserved on Cloud Run: /eventlog, paths that begin with /_ah/ and some that end with z, such as \
-             /healthz, are not forwarded to the container there."
-        }
-        false => "",
-    }
-}
-
 fn entry<'a>(record: &RequestRecord<'a>) -> RequestEntry<'a> {
     RequestEntry {
         time: record.time,
@@ -178,22 +164,6 @@ fn entry<'a>(record: &RequestRecord<'a>) -> RequestEntry<'a> {
         trace: record.trace,
         span: record.span,
         sampled: record.sampled,
-        message: if record.message.is_empty() { remark_on(record.url) } else { record.message },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reserved_paths_are_remarked_on() {
-        for path in ["healthz", "a/readyz?x=1", "eventlog", "_ah/warmup"] {
-            assert!(!remark_on(&format!("http://tide.example.com/{path}")).is_empty(), "{path}");
-        }
-        for path in ["", "health", "eventlog/1", "?q=z", "z/a"] {
-            assert!(remark_on(&format!("http://tide.example.com/{path}")).is_empty(), "{path}");
-        }
-        assert!(remark_on("http://tide.xyz").is_empty());
+        message: record.message,
     }
 }
