@@ -9,7 +9,7 @@ use std::{
 
 use kernel::ports::{ImageConfig, ImageMaker, MachineBase, Staged};
 use sandbox::{Level, Sandbox};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
@@ -84,7 +84,7 @@ pub struct Order {
 }
 
 /// What a build made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Built {
     /// The image by its digest, which is what to deploy.
     pub image: String,
@@ -276,6 +276,14 @@ impl Job<'_> {
                 tracing::warn!("pip keeps nothing of what it fetches: {}", failure.error);
                 None
             }
+        }
+    }
+
+    /// Takes such a cache back. One that stays with the step is the next build's to take back, and no reason for this one
+    /// to fail, nor to say anything else than what pip said.
+    pub(crate) async fn take_back(&self, cache: Cache<'_>) {
+        if let Err(failure) = self.reclaim(cache.path()).await {
+            tracing::warn!("what pip has fetched: {}", failure.error);
         }
     }
 

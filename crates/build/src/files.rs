@@ -25,6 +25,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 const SCRATCH: &str = "scratch";
 const LEFT: &str = "left-";
 const PIP: &str = "pip";
+/// What earlier versions called the cache, which was then all projects' own.
+const OLD_PIP: &str = "pip-cache";
 
 /// The directory.
 pub(crate) struct Files {
@@ -37,12 +39,13 @@ pub(crate) struct Files {
 impl Files {
     /// Opens it, and begins to remove what dead builds left in it.
     pub(crate) fn open(root: &Path) -> io::Result<Files> {
-        let scratch = root.join(SCRATCH);
-        if scratch.exists() {
-            let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
-            fs::rename(&scratch, root.join(format!("{LEFT}{}-{since}", std::process::id())))?;
+        for old in [SCRATCH, OLD_PIP].map(|old| root.join(old)) {
+            if old.exists() {
+                let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
+                fs::rename(&old, root.join(format!("{LEFT}{}-{since}", std::process::id())))?;
+            }
         }
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&scratch)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(root.join(SCRATCH))?;
         remove_left(root.to_owned());
         let next = AtomicU64::new(u64::from(std::process::id()) << 32);
         Ok(Files { root: root.to_owned(), next, lent: Mutex::default() })
@@ -208,6 +211,7 @@ mod tests {
     fn what_a_dead_build_left_goes_away() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("scratch/7/work")).unwrap();
+        fs::create_dir_all(root.path().join("pip-cache/http/a")).unwrap();
         let files = Files::open(root.path()).unwrap();
         let scratch = files.scratch().unwrap();
         assert!(scratch.path().is_dir() && !root.path().join("scratch/7").exists());

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The longest line that is told, in bytes.
 const MAX_LINE: usize = 2000;
@@ -17,7 +17,7 @@ const LAST: usize = 30;
 const SHORTEST: usize = 4;
 
 /// Something that a build says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Event {
     /// A line of a step, or what is about to be done.

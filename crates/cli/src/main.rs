@@ -9,6 +9,7 @@
 // They panic where nobody reads any more; see `report`.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+mod address;
 mod args;
 mod capture;
 mod client;

@@ -172,8 +172,8 @@ impl Python {
             env: names.iter().map(|(name, value)| (name.as_str(), value.clone())).collect(),
         };
         let installed = job.steps().run(step).await.map_err(explain);
-        if let Some(cache) = &cache {
-            job.reclaim(cache.path()).await?;
+        if let Some(cache) = cache {
+            job.take_back(cache).await;
         }
         installed
     }

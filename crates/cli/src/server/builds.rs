@@ -34,7 +34,7 @@ use std::{
     time::Duration,
 };
 
-use build::{Built, Event, Failure, Order};
+use build::{Event, Failure, Order};
 use bytes::{Buf, Bytes};
 use gateway::{Body, full};
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -105,13 +105,9 @@ async fn build(parts: &Parts, order: &Order, body: Incoming, lines: mpsc::Unboun
     };
     let told = move |event: Event| tell(&lines, &json!(event));
     match parts.builds.build(&sandbox, order, Feed::of(body), told).await {
-        Ok(built) => made(&built),
+        Ok(built) => json!(built),
         Err(failure) => failed(&failure),
     }
-}
-
-fn made(built: &Built) -> Value {
-    json!(built)
 }
 
 fn failed(failure: &Failure) -> Value {

@@ -22,6 +22,7 @@ use kernel::BoxFuture;
 
 use super::{Parts, listener};
 use crate::{
+    address,
     data::DataDir,
     report::{Doing, Result},
 };
@@ -126,19 +127,13 @@ pub async fn keep(parts: Arc<Parts>) {
         let parts = parts.clone();
         let kept = tokio::task::spawn_blocking(move || {
             let services: Vec<String> = parts.run.status().into_iter().map(|service| service.url).collect();
-            let is_served = |host: &str| services.iter().any(|url| host_of(url) == host);
+            let is_served = |host: &str| services.iter().any(|url| address::host(url) == host);
             parts.published.get().map_or(Ok(()), |published| published.retain(is_served))
         });
         if let Ok(Err(trouble)) = kept.await {
             tracing::warn!("the port of a deleted service comes back at the next start: {trouble}");
         }
     }
-}
-
-/// An address without scheme and port.
-fn host_of(url: &str) -> &str {
-    let host = url.split_once("://").map_or(url, |(_, host)| host);
-    host.split([':', '/']).next().unwrap_or_default()
 }
 
 /// A service, whatever host a request names.

@@ -15,6 +15,7 @@ pub mod wanted;
 
 use std::{path::PathBuf, process::ExitCode};
 
+use build::Built;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
@@ -23,11 +24,10 @@ use self::{
     google::Google,
     screen::Screen,
     service::{Callers, Extras},
-    source::Built,
     wanted::Wanted,
 };
 use crate::{
-    client,
+    address, client,
     data::DataDir,
     report::{self, Result, Trouble},
 };
@@ -255,11 +255,9 @@ fn unpublish(google: &Google<'_>, service: &Value) -> Result<()> {
     client::control(google.running, "POST", "unpublish", Some(asked)).map(drop)
 }
 
-/// The service's address without scheme and port.
+/// What the service is known by.
 fn host_of(service: &Value) -> &str {
-    let address = service["uri"].as_str().unwrap_or_default();
-    let host = address.split("//").nth(1).unwrap_or_default();
-    host.split([':', '/']).next().unwrap_or_default()
+    address::host(service["uri"].as_str().unwrap_or_default())
 }
 
 /// The name of a thing without what it is in.
@@ -306,12 +304,6 @@ fn variable(text: &str) -> Result<(String, String), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_published_port_leads_to_the_services_host() {
-        let service = json!({ "uri": "http://tide-1.us-central1.run.localhost:4560" });
-        assert_eq!(host_of(&service), "tide-1.us-central1.run.localhost");
-    }
 
     #[test]
     fn variables_have_names() {

@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use build::Settings;
+use build::{Built, Event, Failure, Settings};
 use bytes::Bytes;
 use serde::Deserialize;
 use tokio::sync::mpsc;
@@ -26,23 +26,8 @@ const PIECE: usize = 64 << 10;
 #[serde(untagged)]
 enum Told {
     Image(Built),
-    Failure { error: String, next: Option<String>, log: Vec<String> },
-    Remark { remark: String },
-    Step { step: String, text: String },
-}
-
-/// An image that was built.
-#[derive(Debug, Deserialize)]
-pub struct Built {
-    /// Its reference, by digest.
-    pub image: String,
-    language: String,
-    framework: Option<String>,
-    /// What it runs.
-    pub start: Vec<String>,
-    /// What migrates its database, if anything does.
-    pub migrate: Option<Vec<String>>,
-    cached: bool,
+    Failure(Failure),
+    Event(Event),
 }
 
 /// Builds the folder.
@@ -64,23 +49,23 @@ pub fn build(
     };
     let mut outcome = None;
     client::upload(google.running, &what, body, |line| match serde_json::from_slice(line) {
-        Ok(Told::Step { step: name, text }) if is_verbose => screen.line(&name, &text),
-        Ok(Told::Step { text, .. }) => step.now(&text),
-        Ok(Told::Remark { remark }) => screen.line("note", &remark),
+        Ok(Told::Event(Event::Line { step: name, text })) if is_verbose => screen.line(&name, &text),
+        Ok(Told::Event(Event::Line { text, .. })) => step.now(&text),
+        Ok(Told::Event(Event::Remark { remark })) => screen.line("note", &remark),
         Ok(Told::Image(built)) => outcome = Some(Ok(built)),
-        Ok(Told::Failure { error, next, log }) => outcome = Some(Err((error, next, log))),
+        Ok(Told::Failure(failure)) => outcome = Some(Err(failure)),
         Err(_) => {}
     })?;
     let packed = packing.join().unwrap_or_else(|_| Err(io::Error::other("it cannot be read")));
     match outcome {
         Some(Ok(built)) => {
-            step.done(&built.in_words());
+            step.done(&in_words(&built));
             Ok(built)
         }
-        Some(Err((error, next, log))) => {
-            screen.quote(&log);
-            let trouble = Trouble::new(error);
-            Err(next.into_iter().fold(trouble, Trouble::next))
+        Some(Err(failure)) => {
+            screen.quote(&failure.log);
+            let trouble = Trouble::new(failure.error);
+            Err(failure.next.into_iter().fold(trouble, Trouble::next))
         }
         None => Err(match packed {
             Err(error) => Trouble::new(format!("cannot read {}: {error}", wanted.directory.display())),
@@ -91,15 +76,13 @@ pub fn build(
     }
 }
 
-impl Built {
-    fn in_words(&self) -> String {
-        let what = match &self.framework {
-            Some(framework) => format!("{framework} on {}", self.language),
-            None => self.language.clone(),
-        };
-        let how = if self.cached { "dependencies as before" } else { "dependencies installed" };
-        format!("{what}, {how}")
-    }
+fn in_words(built: &Built) -> String {
+    let what = match &built.framework {
+        Some(framework) => format!("{framework} on {}", built.language),
+        None => built.language.clone(),
+    };
+    let how = if built.cached { "dependencies as before" } else { "dependencies installed" };
+    format!("{what}, {how}")
 }
 
 /// The variables of the person's shell; one that is no text is none that a build would need.
