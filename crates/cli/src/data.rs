@@ -78,8 +78,7 @@ impl DataDir {
             Ok(found) => found.mode(),
             Err(_) => return Ok(()),
         };
-        let is_empty = fs::read_dir(&self.0).doing(format_args!("read {shown}"))?.next().is_none();
-        if !is_empty && !OURS.iter().any(|part| self.join(part).exists()) {
+        if !self.is_ours()? {
             return Err(Trouble::new(format!("{shown} holds something else than haar's data"))
                 .next("name a new or an empty directory with --data DIR"));
         }
@@ -89,6 +88,19 @@ impl DataDir {
             _ => fs::set_permissions(&self.0, Permissions::from_mode(0o700))
                 .doing(format_args!("close {shown} to other users")),
         }
+    }
+
+    /// Whether all that is there is haar's: a haar was started on it, or it holds nothing but what commands leave before
+    /// the first start. What is not may neither be filled nor deleted.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn is_ours(&self) -> Result<bool> {
+        if STARTED.iter().any(|mark| self.join(mark).exists()) {
+            return Ok(true);
+        }
+        let mut entries = fs::read_dir(&self.0).doing(format_args!("read {}", self.0.display()))?.flatten();
+        Ok(entries.all(|entry| EARLY.iter().any(|early| entry.file_name() == *early)))
     }
 
     /// Makes it, and a directory inside it, private to this user.
@@ -167,8 +179,10 @@ fn write_private(path: &Path, content: &[u8]) -> std::io::Result<File> {
     Ok(file)
 }
 
-/// What only a data directory of haar has, from the first command that used it.
-const OURS: [&str; 6] = ["FORMAT", "store.redb", "images", "postgres", "ca", "haar.log"];
+/// What only a data directory has on which a haar was started.
+const STARTED: [&str; 2] = ["FORMAT", "store.redb"];
+/// What there is before that: by `haar images`, by `haar sql install`, and by a start that came to nothing.
+const EARLY: [&str; 6] = ["images", "postgres", "haar.log", "ca", "LOCK", "FORMAT.new"];
 
 /// What a haar calls its process.
 pub const PROCESS_NAME: &CStr = c"haar";
@@ -191,6 +205,20 @@ fn names_haar(stat: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_is_all_haars_is_haars() {
+        let home = tempfile::tempdir().unwrap();
+        let data = DataDir(home.path().to_owned());
+        assert!(data.is_ours().unwrap(), "nothing is there yet");
+        data.make("images").unwrap();
+        data.make("postgres").unwrap();
+        assert!(data.is_ours().unwrap() && data.tighten().is_ok(), "nothing was started yet");
+        data.make("holidays").unwrap();
+        assert!(!data.is_ours().unwrap() && data.tighten().is_err(), "somebody's pictures");
+        data.write("FORMAT", b"1").unwrap();
+        assert!(data.is_ours().unwrap());
+    }
 
     #[test]
     fn a_haar_is_known_by_its_name_while_it_runs() {
