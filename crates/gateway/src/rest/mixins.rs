@@ -1,6 +1,7 @@
 //! Paths of the methods that all APIs share, where Google declares them outside the interface tables: each API's
 //! configuration puts its operations below its own version and locations
-//! (<https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.operations>).
+//! (<https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.operations>). None of those served here has a
+//! path to cancel one.
 
 use apis::{MethodId, google::longrunning::operations, schema::HttpBinding};
 
@@ -11,7 +12,6 @@ pub(crate) fn bindings(id: MethodId) -> &'static [HttpBinding] {
         (operations::DELETE_OPERATION.id(), REMOVE),
         (operations::LIST_OPERATIONS.id(), ALL),
         (operations::WAIT_OPERATION.id(), WAIT),
-        (operations::CANCEL_OPERATION.id(), CANCEL),
     ];
     by_method.into_iter().find(|(method, _)| *method == id).map_or(&[], |(_, bindings)| bindings)
 }
@@ -35,8 +35,4 @@ const ALL: &[HttpBinding] = &[
 const WAIT: &[HttpBinding] = &[
     bound("POST", "/v1/{name=projects/*/locations/*/operations/*}:wait", "*"),
     bound("POST", "/v2/{name=projects/*/locations/*/operations/*}:wait", "*"),
-];
-const CANCEL: &[HttpBinding] = &[
-    bound("POST", "/v1/{name=projects/*/locations/*/operations/*}:cancel", "*"),
-    bound("POST", "/v2/{name=projects/*/locations/*/operations/*}:cancel", "*"),
 ];
