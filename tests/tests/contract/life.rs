@@ -56,6 +56,26 @@ const CLAUSES: &[Clause] = &[
         eventually("it is started anew", || begun(world, &host).is_some_and(|begun| begun != before));
         assert_eq!(world.get(&host, "/health").status, 200);
     }),
+    (
+        "Cloud Run: what is not ready is not ended, gets no requests while another gets them, and then again",
+        |world| {
+            let ready = json!({ "httpGet": { "path": "/ready" }, "periodSeconds": 1, "failureThreshold": 1 });
+            let live = json!({ "httpGet": { "path": "/health" }, "periodSeconds": 1 });
+            let host =
+                world.serve("weary", json!({ "readinessProbe": ready, "livenessProbe": live }), json!({}));
+            let before = started(world, &host);
+            assert_eq!(world.get(&host, "/weary?6").status, 200);
+            world.logged("weary", "READINESS HTTP probe failed 1 time consecutively");
+            let said = |text: &str| world.haar.cli(&["logs", "weary"]).stdout.contains(text);
+            for _ in 0..10 {
+                let other = started(world, &host);
+                assert!(other != before || said("READINESS HTTP probe succeeded"), "it is not ready");
+            }
+            world.logged("weary", "READINESS HTTP probe succeeded 2 times consecutively");
+            eventually("it gets requests again", || begun(world, &host).is_some_and(|begun| begun == before));
+            assert!(!said("terminated: SIGTERM"), "nothing was ended");
+        },
+    ),
     ("Cloud Run: what ends by itself is started anew, and what it wrote is gone", |world| {
         let host = world.serve("ending", json!({}), json!({}));
         let before = started(world, &host);

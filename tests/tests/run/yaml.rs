@@ -1,7 +1,7 @@
 //! Manifests: `gcloud run services replace`, and what `describe --format export` gives back.
 
-use serde_json::Value;
-use tests::{Haar, have, instances_run};
+use serde_json::{Value, json};
+use tests::{Haar, Ran, have, instances_run};
 
 use super::{HELLO, REGION};
 
@@ -95,4 +95,43 @@ fn a_manifest_is_replaced_exported_and_replaced_again() {
         .fails_saying("Invalid value specified for cpu");
     replace(&exported.replace("memory: 512Mi", "memory: 256Mi"))
         .fails_saying("with gen2 execution environment");
+    readiness_probes(&haar, &exported, &replace, &export);
+}
+
+/// In the manifest, by the flag, and what of it Cloud Run refuses.
+fn readiness_probes(haar: &Haar, exported: &str, replace: &dyn Fn(&str) -> Ran, export: &dyn Fn() -> String) {
+    let before = "        resources:\n";
+    let asked =
+        "        readinessProbe:\n          httpGet:\n            path: /\n          successThreshold: 4\n";
+    assert_eq!(exported.matches(before).count(), 1, "{exported}");
+    replace(&exported.replace(before, &format!("{asked}{before}"))).succeeds();
+    let made = described(haar);
+    let probe =
+        |service: &Value| service["spec"]["template"]["spec"]["containers"][0]["readinessProbe"].clone();
+    let usual = json!({
+        "httpGet": { "path": "/" },
+        "timeoutSeconds": 1, "periodSeconds": 10, "failureThreshold": 3, "successThreshold": 4,
+    });
+    assert_eq!(probe(&made), usual);
+    let with = export();
+    replace(&with).succeeds();
+    let again = described(haar);
+    assert_eq!(again["status"]["latestReadyRevisionName"], made["status"]["latestReadyRevisionName"]);
+    assert_eq!(export(), with);
+
+    let line =
+        format!("alpha run services update cloudsql-postgres-manager --region {REGION} --readiness-probe=");
+    let flag = |probe: &str| haar.gcloud(&format!("{line}{probe}"));
+    flag("grpc.service=tide,timeoutSeconds=2,periodSeconds=5,failureThreshold=2,successThreshold=1")
+        .succeeds();
+    let usual = json!({
+        "grpc": { "service": "tide" },
+        "timeoutSeconds": 2, "periodSeconds": 5, "failureThreshold": 2, "successThreshold": 1,
+    });
+    assert_eq!(probe(&described(haar)), usual);
+    flag("httpGet.path=/,failureThreshold=4")
+        .fails_saying("failure_threshold must be a number between 0 and 3.");
+    flag("httpGet.path=/,periodSeconds=301").fails_saying("period_seconds: must be between 1 and 300");
+    flag("").succeeds();
+    assert_eq!(probe(&described(haar)), Value::Null);
 }

@@ -1,7 +1,7 @@
 """What a container sees of its world, told to whoever asks. It answers HTTP/1.1, and HTTP/2 to who begins with it.
 
 GET / tells everything in JSON; /sleep?SECONDS answers late, /cookie sets one, /exit?CODE ends the program, /sick makes
-/health fail from then on, /keep says whether it was asked before, /fill?MIB writes files, /metadata?PATH asks the
+/health fail from then on, /weary?TIMES makes /ready fail so many times, /keep says whether it was asked before, /fill?MIB writes files, /metadata?PATH asks the
 metadata server, /dial?HOST:PORT says what it heard there. On SIGTERM it says so on standard output.
 """
 
@@ -26,7 +26,7 @@ CGROUPS = """
 STARTED = str(time.time_ns())
 # What was open before anything was opened: the listing itself is one.
 OPEN = sorted(int(name) for name in os.listdir("/proc/self/fd"))
-state = {"healthy": True}
+state = {"healthy": True, "weary": 0}
 
 
 def attempt(call):
@@ -173,6 +173,11 @@ def answer(path, request):
         state["healthy"] = False
     if path == "/health":
         return (200 if state["healthy"] else 503), [], "health"
+    if path == "/weary":
+        state["weary"] = int(query)
+    if path == "/ready":
+        state["weary"] -= 1
+        return (200 if state["weary"] < 0 else 503), [], "ready"
     if path == "/keep":
         return 200, [], keep()
     if path == "/fill":
