@@ -2,6 +2,7 @@
 //!
 //! | module | what belongs there |
 //! | --- | --- |
+//! | `admin` | gcloud on projects, the organization, accounts, roles |
 //! | `capture` | programs that heed no proxy, under `haar exec --capture` |
 //! | `cli` | the commands of `haar` itself, and what they say when something is wrong |
 //! | `commands` | the lines that guides and pipelines have people type |
@@ -30,6 +31,7 @@
 //! | `bad_input` | what a careless or hostile client sends |
 //! | `survival` | kill -9 at any moment |
 
+mod admin;
 mod bad_input;
 mod capture;
 mod cli;
