@@ -93,6 +93,75 @@ fn gcloud_sees_a_job_fail_and_cancels_another() {
     gcloud(&format!("run jobs create wrong --image {JOB}-of-nobody")).fails_saying("not found");
 }
 
+/// A job with the flags that other stories do not take, as gcloud exports it.
+fn a_job_with_many_flags(haar: &Haar) -> String {
+    let gcloud = |line: &str| haar.gcloud(&format!("{line} --region {REGION}"));
+    gcloud(&format!(
+        "run jobs create tide --image {JOB} --execute-now --wait --labels=sea=north --cpu=2 --memory=1Gi --args=x,y \
+         --command=/haar --set-cloudsql-instances={PROJECT}:{REGION}:shore --binary-authorization=default \
+         --add-volume=name=charts,type=in-memory,size-limit=10Mi --add-volume-mount=volume=charts,mount-path=/charts"
+    ))
+    .fails_saying("The execution failed.");
+    gcloud("run jobs update tide --command= --args= --parallelism=1 --clear-binary-authorization").succeeds();
+    let exported = gcloud("run jobs describe tide --format=export").succeeds().stdout;
+    for line in [
+        "sea: north",
+        "cpu: '2'",
+        "memory: 1Gi",
+        "parallelism: 1",
+        "mountPath: /charts",
+        "sizeLimit: 10Mi",
+        "run.googleapis.com/cloudsql-instances: fog-bank:us-central1:shore",
+    ] {
+        assert!(exported.contains(line), "{line} is not in {exported}");
+    }
+    assert!(!exported.contains("command:") && !exported.contains("binary-authorization"), "{exported}");
+    exported
+}
+
+#[test]
+fn gcloud_replaces_a_job_and_shares_it() {
+    let haar = Haar::start();
+    if !have("gcloud") || !instances_run(&haar) {
+        return;
+    }
+    let gcloud = |line: &str| haar.gcloud(&format!("{line} --region {REGION} --quiet"));
+    let exported = a_job_with_many_flags(&haar);
+    let file = haar.home().join("job.yaml");
+    std::fs::write(&file, exported.replace("memory: 1Gi", "memory: 2Gi")).expect("a file");
+    gcloud("run jobs replace job.yaml").succeeds();
+    let now = gcloud("run jobs describe tide --format=export").succeeds().stdout;
+    assert!(now.contains("memory: 2Gi") && now.contains("mountPath: /charts"), "{now}");
+
+    let execution = gcloud("run jobs execute tide --wait --format=value(metadata.name)")
+        .succeeds()
+        .stdout
+        .trim()
+        .to_owned();
+    let task = gcloud(&format!("run jobs executions tasks describe {execution}-task0")).succeeds().stdout;
+    assert!(task.contains("SQL connections: fog-bank:us-central1:shore"), "{task}");
+    for logs in ["jobs logs read tide".to_owned(), format!("jobs executions logs read {execution}")] {
+        let read = gcloud(&format!("beta run {logs} --limit=20")).succeeds().stdout;
+        assert!(read.contains("Completed Task #0, Attempt #0."), "{logs}: {read}");
+    }
+
+    let ada = "--member=user:ada@example.com --role=roles/run.invoker";
+    gcloud(&format!("run jobs add-iam-policy-binding tide {ada}")).succeeds();
+    let policy = gcloud("run jobs get-iam-policy tide --format=json").succeeds().stdout;
+    std::fs::write(haar.home().join("policy.json"), policy.replace("ada@", "bob@")).expect("a file");
+    gcloud("run jobs set-iam-policy tide policy.json").succeeds();
+    gcloud(&format!("run jobs remove-iam-policy-binding tide {ada}")).fails_saying("not found");
+    gcloud(&format!("run jobs remove-iam-policy-binding tide {}", ada.replace("ada@", "bob@"))).succeeds();
+
+    for (line, said) in [
+        ("run jobs update tide --network=default", "remove run.googleapis.com/network-interfaces"),
+        ("beta run jobs update tide --gpu=1 --gpu-type=nvidia-l4", "GPUs are not served here"),
+        ("run jobs replace absent.yaml", "absent.yaml"),
+    ] {
+        gcloud(line).fails_saying(said);
+    }
+}
+
 #[test]
 fn python_runs_jobs_over_grpc_and_rest() {
     let Some(python) = python() else { return skipped("Python's google-cloud-run") };

@@ -1,14 +1,18 @@
 //! Cloud Run: from an image to a URL, with gcloud and with Python's library.
 //!
-//! `access` has who may call, `density` many at once, `neighbours` what is another's, `traffic` revisions and shares,
-//! `yaml` manifests.
+//! `access` has who may call, `density` many at once, `flags` what deploys take, `neighbours` what is another's,
+//! `subcommands` what gcloud has beside, `traffic` revisions and shares, `yaml` manifests.
 
 #[path = "run/access.rs"]
 mod access;
 #[path = "run/density.rs"]
 mod density;
+#[path = "run/flags.rs"]
+mod flags;
 #[path = "run/neighbours.rs"]
 mod neighbours;
+#[path = "run/subcommands.rs"]
+mod subcommands;
 #[path = "run/traffic.rs"]
 mod traffic;
 #[path = "run/yaml.rs"]

@@ -91,6 +91,47 @@ fn gcloud_replaces_a_worker_pool_by_what_it_exports() {
     assert_eq!(revision(), before, "what is exported means the same");
 }
 
+#[test]
+fn flags_of_worker_pools_are_read_back_or_refused() {
+    let haar = Haar::start();
+    if !have("gcloud") || !instances_run(&haar) {
+        return;
+    }
+    let gcloud = |line: &str| haar.gcloud(&format!("beta run worker-pools {line} --region {REGION}"));
+    gcloud(&format!(
+        "deploy tide --image {WORKER} --scaling=1 --cpu=2 --memory=1Gi --description=tides --labels=sea=north \
+         --set-cloudsql-instances={PROJECT}:{REGION}:shore --revision-suffix=one --set-env-vars=A=1 \
+         --add-volume=name=charts,type=in-memory --add-volume-mount=volume=charts,mount-path=/charts"
+    ))
+    .succeeds();
+    let exported = gcloud("describe tide --format=export").succeeds().stdout;
+    for line in [
+        "cpu: '2'",
+        "memory: 1Gi",
+        "name: tide-one",
+        "mountPath: /charts",
+        "run.googleapis.com/cloudsql-instances: fog-bank:us-central1:shore",
+        "run.googleapis.com/description: tides",
+        "sea: north",
+    ] {
+        assert!(exported.contains(line), "{line} is not in {exported}");
+    }
+    gcloud(&format!("deploy tide --image {WORKER} --no-promote --clear-env-vars --revision-suffix=two"))
+        .succeeds();
+    let splits = gcloud("describe tide --format=value(spec.instanceSplits)").succeeds().stdout;
+    assert!(splits.contains("tide-one") && !splits.contains("latestRevision"), "{splits}");
+    gcloud("update-instance-split tide --to-latest").succeeds();
+    let splits = gcloud("describe tide --format=value(status.instanceSplits)").succeeds().stdout;
+    assert!(splits.contains("tide-two"), "{splits}");
+    for (flag, said) in [
+        ("--network=default", "remove template.vpc_access"),
+        ("--key=projects/p/locations/l/keyRings/r/cryptoKeys/k", "remove template.encryption_key"),
+        ("--mesh=projects/p/locations/global/meshes/m", "remove template.service_mesh"),
+    ] {
+        gcloud(&format!("update tide {flag} --revision-suffix=three")).fails_saying(said);
+    }
+}
+
 /// Waits for an operation, which must succeed.
 fn finish(haar: &Haar, operation: &Value) {
     let name = operation["name"].as_str().unwrap_or_else(|| panic!("no operation: {operation:#}"));
