@@ -224,6 +224,12 @@ fn gcloud_maps_a_domain_and_requests_reach_its_service() {
     assert!(haar.cli(&host).succeeds().stdout.contains("It is running."), "by its name, at haar's port");
     let through = haar.cli(&["exec", "--", "curl", "-s", "https://www.tide.example/"]).succeeds();
     assert!(through.stdout.contains("It is running."), "by TLS, through the proxy: {through:?}");
+    let look = format!(
+        "run jobs deploy look --image {} --region {REGION} --command wget --args=-qO-,http://www.tide.example/ \
+         --max-retries 0 --execute-now --wait",
+        tests::busybox_image(&haar)
+    );
+    haar.gcloud(&look).succeeds();
     gcloud("create --service tide --domain www.tide.example").fails_saying("already exists");
     gcloud("delete --domain www.tide.example").succeeds();
 

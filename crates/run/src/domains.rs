@@ -4,9 +4,9 @@
 //! ready while its service is and nobody else holds the domain. Whoever mapped a domain first holds it, in whichever
 //! project and region, until somebody maps it by force.
 //!
-//! On this machine every name is everybody's: nobody has to prove that a domain is theirs, and nothing resolves it.
-//! Requests with the name reach the service at haar's port, and by its proxy with a certificate of its own authority.
-//! The records that a name server would need are shown as Google shows them.
+//! On this machine every name is everybody's: nobody has to prove that a domain is theirs, and nothing but instances
+//! resolves it. Requests with the name reach the service at haar's port, and by its proxy and from instances with a
+//! certificate of its own authority too. The records that a name server would need are shown as Google shows them.
 //! (<https://cloud.google.com/run/docs/mapping-custom-domains>)
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -20,7 +20,7 @@ use crate::{
     change::{Place, who},
     reconcile::Failure,
     record::{Condition, Kind, Service, State},
-    rules,
+    rules, words,
 };
 
 /// The longest domain, in bytes.
@@ -89,10 +89,22 @@ impl DomainMapping {
 }
 
 impl Run {
-    /// Stores a new mapping; its domain leads to its service from now on, if both are there to be had.
+    /// Looks whether this could be mapped.
     ///
     /// # Errors
     /// `INVALID_ARGUMENT` for what is no domain, `ALREADY_EXISTS` in the same region.
+    pub(crate) fn check_domain(&self, mapping: &DomainMapping) -> Result<()> {
+        check(mapping)?;
+        match self.domains.find(&mapping.resource_name()) {
+            Some(_) => Err(words::exists(&mapping.domain)),
+            None => Ok(()),
+        }
+    }
+
+    /// Stores a new mapping; its domain leads to its service from now on, if both are there to be had.
+    ///
+    /// # Errors
+    /// Those of [`Run::check_domain`].
     pub(crate) async fn map_domain(
         self: &Arc<Self>,
         caller: &Caller,
@@ -161,9 +173,10 @@ impl Run {
         held.map(|(_, held)| held.value.domain.as_str().into()).collect()
     }
 
-    /// Whether some service answers under a name of people's own.
+    /// Whether a host that is none of Google's leads to a service: asked of all others, so what it says of those that
+    /// services have by themselves does not matter.
     pub fn is_mapped(&self, host: &str) -> bool {
-        // Nearly always there is none.
+        // Nearly always nothing is mapped.
         !self.domains.mirror().is_empty() && self.ingress.get().is_some_and(|ingress| ingress.knows(host))
     }
 

@@ -112,6 +112,10 @@ pub trait Inside: Send + Sync + 'static {
     /// An instance has started. Called on a tokio worker; must not block. What it returns is dropped when the
     /// instance has ended, and must close the sockets then.
     fn open(&self, workload: &Workload, sockets: InsideSockets) -> Box<dyn Send + Sync>;
+
+    /// Whether a host that is not Google's is answered at these sockets too, such as a domain that is mapped to a service.
+    /// Asked in lower case, for every name that an instance looks up.
+    fn leads_here(&self, host: &str) -> bool;
 }
 
 /// Runs instances on this machine.
@@ -310,7 +314,9 @@ impl LocalRuntime {
     ) -> Attendants {
         let output = self.follow(workload, instance);
         let outside = self.outside();
-        let names = dns::serve(sockets.dns_udp, sockets.dns_tcp, outside.clone());
+        let inside = self.inside.clone();
+        let leads_here = Arc::new(move |name: &str| inside.leads_here(name));
+        let names = dns::serve(sockets.dns_udp, sockets.dns_tcp, leads_here, outside.clone());
         let outward = self.lead_out(workload, instance.take_outward(), outside);
         let outward = tokio::spawn(async move { tokio::join!(names, outward) }).abort_handle();
         let guard = self.inside.open(workload, sockets.for_inside);

@@ -9,10 +9,12 @@ use crate::{
 
 /// What is said around resources.
 pub(crate) fn missing(kind: &'static str) -> Wording {
-    Wording::of(kind)
-        .not_found(not_found)
-        .exists(|_, name| Error::already_exists(format!("Resource '{}' already exists.", last(name))))
-        .stale(|_, name| stale(name))
+    Wording::of(kind).not_found(not_found).exists(|_, name| exists(last(name))).stale(|_, name| stale(name))
+}
+
+/// What has the name already that something new is to have.
+pub(crate) fn exists(name: &str) -> Error {
+    Error::already_exists(format!("Resource '{name}' already exists."))
 }
 
 /// An etag that does not match.

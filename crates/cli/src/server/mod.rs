@@ -405,6 +405,7 @@ fn join(
     let services = Arc::new(adapters::Services(parts.ingress.clone()));
     let run = parts.run.clone();
     let mapped: gateway::Changing = Arc::new(move |host| run.is_mapped(host));
+    parts.workloads.resolve(mapped.clone());
     let metadata =
         Arc::new(workloads::Metadata { iam: parts.iam.clone(), workloads: parts.workloads.clone() });
     let oauth = Arc::new(oauth::OAuth(parts.iam.clone()));

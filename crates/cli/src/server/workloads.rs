@@ -11,7 +11,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
 };
 
-use gateway::{Body, Gateway, Instance, Listener, Opened, full};
+use gateway::{Body, Changing, Gateway, Instance, Listener, Opened, full};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use iam::Iam;
@@ -23,6 +23,7 @@ use tokio::net::TcpListener;
 #[derive(Default)]
 pub struct Workloads {
     gateway: OnceLock<Gateway>,
+    mapped: OnceLock<Changing>,
     running: Mutex<HashMap<Arc<str>, iam::Instance>>,
 }
 
@@ -31,6 +32,11 @@ impl Workloads {
     pub fn bind(&self, gateway: Gateway) {
         // Bound once: there is one gateway in a process.
         let _ = self.gateway.set(gateway);
+    }
+
+    /// Tells of the domains that lead to services.
+    pub fn resolve(&self, mapped: Changing) {
+        let _ = self.mapped.set(mapped);
     }
 
     /// Opens a socket of an instance. One that cannot be opened costs the instance what it would find there.
@@ -64,6 +70,10 @@ impl Inside for Doors {
         let sockets = [metadata, https, http, local].into_iter().flatten();
         let opened = sockets.filter_map(|socket| self.0.open(socket, &id));
         Box::new(Opening { _opened: opened.collect(), id: id.clone(), workloads: Arc::downgrade(&self.0) })
+    }
+
+    fn leads_here(&self, host: &str) -> bool {
+        self.0.mapped.get().is_some_and(|is_mapped| is_mapped(host))
     }
 }
 

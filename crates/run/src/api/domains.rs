@@ -56,6 +56,7 @@ async fn create(
         ..DomainMapping::default()
     };
     if is_dry(&request.dry_run) {
+        run.check_domain(&asked)?;
         return Ok(body);
     }
     let held = run.map_domain(&caller, asked).await?;

@@ -51,7 +51,7 @@ pub async fn serve(
     }
     let outside = Arc::new(Outside::new(way, haar));
     tokio::join!(
-        dns::serve(dns_udp, dns_tcp, Some(outside.clone())),
+        dns::serve(dns_udp, dns_tcp, Arc::new(|_| false), Some(outside.clone())),
         outward::serve(network.outward, outside, tell)
     );
 }

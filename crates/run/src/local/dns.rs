@@ -1,6 +1,6 @@
 //! The name server of instances.
 //!
-//! Google's names lead to us. All others are asked of the machine's resolvers, or do not exist where instances have no
+//! Google's names lead to us, and so do domains that are mapped to services. All others are asked of the machine's resolvers, or do not exist where instances have no
 //! way out. Only what resolvers send is understood: one question without compression (RFC 1035, section 4). Nothing has
 //! an IPv6 address, since none could be reached; to be told so at once spares clients the try.
 
@@ -32,8 +32,8 @@ const ZONES: [&str; 7] = [
 ];
 /// How long an answer may be remembered, in seconds.
 const TTL: u32 = 300;
-/// The same for a name that a proxy resolves.
-const PLACEHOLDER_TTL: u32 = 60;
+/// The same for a name that a proxy resolves, or that leads to us only for as long as somebody wants it to.
+const BRIEF_TTL: u32 = 60;
 /// Names that are nobody's to resolve but the network's own (RFC 6761 and 9476): they are not asked outside.
 const LOCAL: [&str; 4] = ["internal", "localhost", "local", "invalid"];
 /// Questions of one instance that are with the machine's resolvers at a time.
@@ -62,9 +62,17 @@ enum Code {
     Refused = 5,
 }
 
-/// Answers until it is dropped. Names beyond Google's exist if there is an outside.
-pub(super) async fn serve(udp: Option<UdpSocket>, tcp: Option<TcpListener>, outside: Option<Arc<Outside>>) {
-    let names = Arc::new(Names { outside, asking: Semaphore::new(MAX_ASKED) });
+/// Whether a name that is not Google's leads to us.
+pub(super) type LeadsHere = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// Answers until it is dropped. Other names exist if there is an outside.
+pub(super) async fn serve(
+    udp: Option<UdpSocket>,
+    tcp: Option<TcpListener>,
+    leads_here: LeadsHere,
+    outside: Option<Arc<Outside>>,
+) {
+    let names = Arc::new(Names { leads_here, outside, asking: Semaphore::new(MAX_ASKED) });
     tokio::join!(serve_datagrams(udp, names.clone()), serve_streams(tcp, names));
 }
 
@@ -139,6 +147,7 @@ enum Answer {
 
 /// The names of one instance.
 struct Names {
+    leads_here: LeadsHere,
     outside: Option<Arc<Outside>>,
     asking: Semaphore,
 }
@@ -164,14 +173,17 @@ impl Names {
 
     fn answer_foreign(&self, header: &[u8], question: &Question<'_>) -> Answer {
         let now = |code, address| Answer::Now(reply(header, question.bytes, code, address));
+        if (self.leads_here)(&question.name) {
+            let address = matches!(question.kind, TYPE_A | TYPE_ANY).then_some((GOOGLE, BRIEF_TTL));
+            return now(Code::Fine, address);
+        }
         let Some(outside) = self.outside.as_ref().filter(|_| question.is_of_the_world()) else {
             return now(Code::NoSuchName, None);
         };
         match question.kind {
             TYPE_AAAA => now(Code::Fine, None),
             kind if outside.way.needs_name(&question.name) => {
-                let address =
-                    (kind == TYPE_A).then(|| (outside.placeholder(&question.name), PLACEHOLDER_TTL));
+                let address = (kind == TYPE_A).then(|| (outside.placeholder(&question.name), BRIEF_TTL));
                 now(Code::Fine, address)
             }
             _ => Answer::Asked,
@@ -324,7 +336,8 @@ mod tests {
     }
 
     fn within(outside: Option<Outside>) -> Names {
-        Names { outside: outside.map(Arc::new), asking: Semaphore::new(MAX_ASKED) }
+        let leads_here = Arc::new(|name: &str| name == "www.example.org");
+        Names { leads_here, outside: outside.map(Arc::new), asking: Semaphore::new(MAX_ASKED) }
     }
 
     /// A proxy for one domain.
@@ -398,6 +411,18 @@ mod tests {
         ] {
             assert_eq!(ask(name, TYPE_A), (3, None), "{name}");
         }
+    }
+
+    #[test]
+    fn a_domain_that_is_mapped_leads_here_wherever_others_lead() {
+        for kind in [TYPE_A, TYPE_AAAA] {
+            let query = query("WWW.Example.org", kind);
+            let answer = answer(&query).unwrap();
+            assert_eq!(answer[3] & 0x0f, Code::Fine as u8);
+            let found = answer.ends_with(&GOOGLE.octets());
+            assert_eq!(found, kind == TYPE_A, "{answer:?}");
+        }
+        assert_eq!(answer(&query("example.org", TYPE_A)).unwrap()[3] & 0x0f, Code::NoSuchName as u8);
     }
 
     #[test]

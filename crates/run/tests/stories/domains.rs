@@ -102,6 +102,17 @@ pub(crate) async fn a_domain_is_held_by_one(world: Arc<World>) {
     assert_eq!(ready(&read(&world, domain).await), said("False", "MappingAlreadyExists"));
     assert_eq!(world.get_host(domain, "/").await.0, 404, "another project has it");
 
+    for (mapping, code) in
+        [(asked(domain, "wave"), Code::AlreadyExists), (asked("No.Example", "wave"), Code::InvalidArgument)]
+    {
+        let request = knative::NamespacesDomainmappingsCreateRequest {
+            parent: "namespaces/demo".into(),
+            body: Some(mapping),
+            dry_run: Some("all".into()),
+        };
+        let refused = world.call(namespaces_domainmappings::CREATE, request).await.unwrap_err();
+        assert_eq!(refused.code(), code, "a dry run finds out: {refused:?}");
+    }
     let twice = map_in(&world, "demo", asked(domain, "wave")).await.unwrap_err();
     assert_eq!(twice.code(), Code::AlreadyExists, "{twice:?}");
     unmap(&world, domain).await.unwrap();

@@ -161,6 +161,7 @@ pub(crate) async fn the_inside_of_an_instance_is_cloud_run_s(world: Arc<World>) 
     assert_eq!(ask("/ask/run.googleapis.com:80").await, "http of tide");
     assert_eq!(ask("/ask/tide-7.us-central1.run.localhost:4560").await, "local of tide");
     assert_eq!(ask("/names/secretmanager.googleapis.com").await, "199.36.153.8");
+    assert_eq!(ask("/names/shop.example").await, "199.36.153.8", "a domain that is mapped");
     assert!(ask("/names/example.internal").await.starts_with("error"));
     for path in
         ["/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/cert.pem", "/etc/pki/tls/certs/ca-bundle.crt"]

@@ -255,4 +255,8 @@ impl Inside for Desk {
         });
         Box::new(Attended(serve.collect()))
     }
+
+    fn leads_here(&self, host: &str) -> bool {
+        host == "shop.example"
+    }
 }
