@@ -3,11 +3,13 @@
 use std::{
     io::{Read, Write},
     net::TcpStream,
+    path::Path,
+    process::Command,
     time::Duration,
 };
 
 use serde_json::{Value, json};
-use tests::{Haar, PROJECT};
+use tests::{Haar, PROJECT, run, skipped};
 
 /// One raw HTTP/1.1 exchange with the port; the status and the body.
 fn raw(haar: &Haar, head: &str, body: &[u8]) -> (u16, String) {
@@ -124,4 +126,33 @@ fn emulator_clients_without_credentials_are_the_owner_unless_denied() {
     };
     assert_eq!(call(&Haar::start()), 200);
     assert_eq!(call(&Haar::start_with(&["--anonymous", "deny"])), 401);
+}
+
+/// Holds a service's own port against the suite that servers of HTTP/2 are measured with.
+pub(crate) fn h2spec_finds_nothing_wrong_with(door: &str) {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/clients/go/h2spec");
+    if !program.exists() {
+        return skipped("h2spec");
+    }
+    let mut failures = h2spec(&program, door);
+    // A stream that was answered already is not looked at closely any more, and on a busy machine the suite may be late.
+    for _ in 0..2 {
+        if !failures.contains("-> The endpoint MUST treat this as a stream error of type STREAM_CLOSED") {
+            break;
+        }
+        failures = h2spec(&program, door);
+    }
+    let failed: Vec<_> = failures.lines().filter(|line| line.contains('×')).map(str::trim).collect();
+    // What begins neither as HTTP/2 nor as TLS is HTTP/1 here, and is told so in its words, which h2spec reads as a frame.
+    assert_eq!(failed, ["× 2: Sends invalid connection preface"], "{failures}");
+    assert!(failures.contains("0 skipped"), "{failures}");
+}
+
+/// What h2spec has to complain of.
+fn h2spec(program: &Path, door: &str) -> String {
+    let (address, port) = door.rsplit_once(':').expect("an address");
+    let mut command = Command::new(program);
+    command.args(["--strict", "--timeout", "2", "--host", address, "--port", port]);
+    let ran = run(command);
+    ran.stdout.rsplit_once("Failures:").map_or(ran.stdout.clone(), |(_, failures)| failures.to_owned())
 }

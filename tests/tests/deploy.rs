@@ -87,6 +87,7 @@ fn a_program_becomes_a_service_and_its_next_revision() {
     let door = format!("127.0.0.1:{port}");
     let published = request(&door, "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     assert!(published.1.ends_with("high water v1"), "{published:?}");
+    crate::bad_input::h2spec_finds_nothing_wrong_with(&door);
 
     fs::write(app.join("main.py"), listening().replace("v1", "v2")).expect("a new version");
     let began = Instant::now();

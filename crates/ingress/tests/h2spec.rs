@@ -1,8 +1,12 @@
 //! The conformance suite that servers of HTTP/2 are commonly measured with, run against the ingress where it is
-//! installed: `go install github.com/summerwind/h2spec/cmd/h2spec@latest`, found by `HAAR_H2SPEC` or on the `PATH`.
-//! What of it matters most is in `frames` as well, which needs no other program.
+//! there: built by `scripts/test-clients`, or named by `HAAR_H2SPEC`. What of it matters most is in `frames` as well,
+//! which needs no other program. The whole of haar's port is measured with it too, in `tests`.
 
-use std::{io::Write, path::PathBuf, process::Output};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::Output,
+};
 
 use http::Response;
 use http_body_util::BodyExt;
@@ -15,11 +19,9 @@ use crate::harness::*;
 const EXCEPTED: [&str; 1] = ["× 2: Sends invalid connection preface"];
 
 fn program() -> Option<PathBuf> {
-    let named = std::env::var_os("HAAR_H2SPEC").map(PathBuf::from);
-    named.or_else(|| {
-        let path = std::env::var_os("PATH")?;
-        std::env::split_paths(&path).map(|dir| dir.join("h2spec")).find(|file| file.exists())
-    })
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/clients/go/h2spec");
+    let named = std::env::var_os("HAAR_H2SPEC").map_or(built, PathBuf::from);
+    named.exists().then_some(named)
 }
 
 async fn h2spec(program: PathBuf, port: u16) -> Output {
