@@ -2,7 +2,7 @@
 CARGO ?= cargo
 BIN   := target/release/haar
 
-.PHONY: build setup demo test methods bench lint
+.PHONY: build setup demo test soak methods bench lint
 
 build:
 	$(CARGO) build --release --bin haar
@@ -16,6 +16,10 @@ demo: build
 test: build
 	@scripts/test-clients
 	$(CARGO) test --release --workspace
+
+# Half an hour of deploys, splits, kills of instances and of haar, under traffic. `make test` does forty seconds of it.
+soak: build
+	HAAR_SOAK_SECONDS=$${HAAR_SOAK_SECONDS:-1800} $(CARGO) test --release -p tests -- --nocapture soak::
 
 # The table of methods in docs/compatibility.md: who calls what is noted while the tests run.
 methods: build
