@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration, time::Instant};
 
 use crate::{
     RevisionSpec,
-    revision::{PROVEN, Revision, State},
+    revision::{Live, PROVEN, Revision, State},
     scale::{self, Away},
 };
 
@@ -35,6 +35,29 @@ impl Revision {
 }
 
 impl State {
+    /// The least busy instance with room: first among those that are to stay, then among the others. Who is bound to one
+    /// stays with it, ready or not.
+    pub(crate) fn least_busy(&self, concurrency: u32, prefer: Option<u32>) -> Option<Arc<Live>> {
+        let has_room = |live: &&Arc<Live>| live.inflight() < concurrency;
+        let live = self.bound(prefer).filter(has_room).or_else(|| {
+            let home = self.desired as usize;
+            let ready = || self.serving.iter().filter(|live| live.instance.takes_requests());
+            let least = ready().take(home).filter(has_room).min_by_key(|live| live.inflight());
+            least.or_else(|| ready().skip(home).filter(has_room).min_by_key(|live| live.inflight()))
+        });
+        live.cloned()
+    }
+
+    /// The instance that a client is bound to, if it is away and has room: those that wait cannot have it anyway.
+    pub(crate) fn away_for(&self, concurrency: u32, prefer: Option<u32>) -> Option<Arc<Live>> {
+        let bound = self.bound(prefer).filter(|live| !live.instance.takes_requests());
+        bound.filter(|live| live.inflight() < concurrency).cloned()
+    }
+
+    fn bound(&self, prefer: Option<u32>) -> Option<&Arc<Live>> {
+        prefer.and_then(|hash| self.serving.iter().find(|live| live.hash == hash))
+    }
+
     /// Those that get no new requests for now.
     pub(crate) fn away(&self) -> Away {
         let away = self.serving.iter().filter(|live| !live.instance.takes_requests());

@@ -246,7 +246,8 @@ impl Revision {
         let slot = if state.waiters.is_empty() {
             self.take(&mut state, now, spec.concurrency, prefer)
         } else {
-            None
+            let away = state.away_for(spec.concurrency, prefer);
+            away.map(|live| self.occupy(&mut state, now, live))
         };
         let admission = match slot {
             Some(slot) => Admission::Now(slot),
@@ -272,7 +273,6 @@ impl Revision {
         Admission::Later(ticket)
     }
 
-    /// The least busy instance with room: first among those that are to stay, then among the others.
     fn take(
         self: &Arc<Self>,
         state: &mut State,
@@ -280,16 +280,8 @@ impl Revision {
         concurrency: u32,
         prefer: Option<u32>,
     ) -> Option<Slot> {
-        let has_room = |live: &&Arc<Live>| live.inflight() < concurrency;
-        // Who is bound to an instance stays with it, ready or not.
-        let bound = prefer.and_then(|hash| state.serving.iter().find(|live| live.hash == hash));
-        let live = bound.filter(has_room).or_else(|| {
-            let home = state.desired as usize;
-            let ready = || state.serving.iter().filter(|live| live.instance.takes_requests());
-            let least = ready().take(home).filter(has_room).min_by_key(|live| live.inflight());
-            least.or_else(|| ready().skip(home).filter(has_room).min_by_key(|live| live.inflight()))
-        });
-        Some(self.occupy(state, now, live.cloned()?))
+        let live = state.least_busy(concurrency, prefer)?;
+        Some(self.occupy(state, now, live))
     }
 
     fn occupy(self: &Arc<Self>, state: &mut State, now: Duration, live: Arc<Live>) -> Slot {

@@ -116,14 +116,25 @@ fn where_no_other_may_be_started_requests_wait_until_it_is_ready() {
 fn who_is_bound_to_an_instance_stays_with_it() {
     test(async {
         let spec = RevisionSpec { min: 2, affinity: Affinity::Cookie, ..revision() };
-        let world = World::with(who(), quick(), spec, service()).await;
+        let world = World::with(who(), quick(), spec.clone(), service()).await;
         until(|| (world.counters().instances == 2).then_some(())).await;
         let (_, headers, mine) = world.get("/").await;
         let cookie = headers["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
         world.leaves(&mine);
         assert_ne!(world.who().await, mine);
-        let bound = get("/").header("cookie", cookie).body(empty()).unwrap();
-        assert_eq!(world.send(bound).await.2, mine);
+        let bound = || get("/").header("cookie", &cookie).body(empty()).unwrap();
+        assert_eq!(world.send(bound()).await.2, mine);
+        // Nor does it wait behind those that get no instance.
+        let world = Arc::new(world);
+        world.ingress.set_revision(RevisionSpec { max: 2, ..spec });
+        let other = world.who().await;
+        world.leaves(&other);
+        let caller = world.clone();
+        let waiting = tokio::spawn(async move { caller.who().await });
+        until(|| (world.counters().waiting == 1).then_some(())).await;
+        assert_eq!(world.send(bound()).await.2, mine);
+        world.returns(&other);
+        assert_eq!(waiting.await.unwrap(), other);
     });
 }
 
