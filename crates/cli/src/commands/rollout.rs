@@ -8,6 +8,7 @@
 //! Declined: requests of its own to have something to compare. Where nobody calls, that is said, and it goes on.
 
 mod judge;
+mod traffic;
 
 use std::{
     path::PathBuf,
@@ -16,10 +17,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use serde_json::{Value, json};
 
-use self::judge::{Counts, Verdict, judge};
+use self::{
+    judge::{Counts, Verdict, judge},
+    traffic::{Before, Latest, TAG},
+};
 use super::deploy::{
     google::Google,
     last_part,
@@ -29,23 +33,22 @@ use super::deploy::{
     wanted::Wanted,
 };
 use crate::{
-    client,
+    address, client,
     data::DataDir,
     report::{self, Result, Trouble},
 };
 
-/// The tag under which the new revision is asked before it gets requests.
-const TAG: &str = "rollout";
 /// How often the numbers are looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Deploy a new revision by steps, and take it back if it is worse
 #[derive(Args)]
+#[command(group(ArgGroup::new("what").required(true).args(["image", "source"])))]
 pub struct Rollout {
     /// The service
     service: String,
     /// The image of the new revision
-    #[arg(long, required_unless_present = "source", conflicts_with = "source")]
+    #[arg(long)]
     image: Option<String>,
     /// The folder to build it from
     #[arg(long, value_name = "DIR")]
@@ -79,16 +82,6 @@ struct Under<'a> {
     before: Before,
 }
 
-/// Where requests went before.
-struct Before {
-    /// The revision that got most of them.
-    old: String,
-    /// Whether that was because it was the latest.
-    follows_latest: bool,
-    /// Tags of the service, which stay where they are.
-    tags: Vec<Value>,
-}
-
 /// Why a rollout is taken back.
 struct Worse(String);
 
@@ -108,9 +101,10 @@ impl Rollout {
             Some(image) => image.clone(),
             None => source::build(&google, &wanted, &screen, None, false)?.image,
         };
-        let under = Under { google: &google, wanted: &wanted, screen: &screen, before: before(&service)? };
-        let new = under.deploy(&service, &image)?;
-        match self.lead(&under, &new, &steps)? {
+        let under =
+            Under { google: &google, wanted: &wanted, screen: &screen, before: Before::of(&service)? };
+        let new = under.or_back(|| under.deploy(&service, &image))?;
+        match under.or_back(|| self.lead(&under, &new, &steps))? {
             Ok(()) => {
                 report::print(format!("{} serves {new}\n", wanted.name))?;
                 Ok(ExitCode::SUCCESS)
@@ -146,13 +140,11 @@ impl Under<'_> {
         let step = self.screen.step("deploy");
         step.now("waiting until it can serve");
         let template = service::template(Some(service), image, &Extras::default());
-        let canary = json!({ "type": LATEST, "percent": 0, "tag": TAG });
-        let traffic = self.traffic(vec![share(&self.before.old, 100), canary]);
-        match self.change(json!({ "template": template, "traffic": traffic }), "template,traffic")? {
+        let body = json!({ "template": template, "traffic": self.before.beside_latest() });
+        match self.change(body, "template,traffic")? {
             Ok(service) => {
                 let new = last_part(&service["latestReadyRevision"]).to_owned();
                 if new == self.before.old {
-                    self.put_back()?;
                     return Err(Trouble::new(format!(
                         "{new} is that image already; there is nothing to roll out"
                     )));
@@ -162,7 +154,6 @@ impl Under<'_> {
             }
             Err(refusal) => {
                 self.screen.quote(&service::last_words(self.google, self.wanted));
-                self.put_back()?;
                 Err(Trouble::new(refusal.split("\n\n").next().unwrap_or_default())
                     .next(format!("{} goes on serving; mend the app and try again", self.before.old)))
             }
@@ -176,8 +167,7 @@ impl Under<'_> {
         }
         let service = self.service()?;
         let tagged = service["trafficStatuses"].as_array().into_iter().flatten().find(|t| t["tag"] == TAG);
-        let address = tagged.and_then(|tagged| tagged["uri"].as_str()).unwrap_or_default();
-        let host = address.trim_start_matches("http://");
+        let host = address::authority(tagged.and_then(|tagged| tagged["uri"].as_str()).unwrap_or_default());
         for path in paths {
             let step = self.screen.step("check");
             step.now(path);
@@ -198,12 +188,7 @@ impl Under<'_> {
 
     /// Gives the new revision so many percent of the requests.
     fn shift(&self, new: &str, percent: u32) -> Result<()> {
-        let canary = json!({ "type": REVISION, "revision": new, "percent": percent, "tag": TAG });
-        let mut targets = vec![canary];
-        if percent < 100 {
-            targets.push(share(&self.before.old, 100 - percent));
-        }
-        self.redirect(self.traffic(targets))
+        self.redirect(&self.before.at(new, percent))
     }
 
     /// Compares the two for a while.
@@ -237,35 +222,57 @@ impl Under<'_> {
 
     /// The new one has everything, without a tag.
     fn finish(&self, new: &str) -> Result<()> {
-        let all = match self.before.follows_latest {
-            true => json!({ "type": LATEST, "percent": 100 }),
-            false => share(new, 100),
-        };
-        self.redirect(self.traffic(vec![all]))
+        self.redirect(&self.before.all_to(new))
     }
 
-    /// The old one has everything again. It is named, for the latest is the one that was worse.
+    /// Does what changes the traffic. Should that come to no end, the traffic goes back first.
+    fn or_back<T>(&self, attempt: impl FnOnce() -> Result<T>) -> Result<T> {
+        attempt().map_err(|trouble| match self.put_back() {
+            Ok(_) => {
+                self.screen.line("back", &self.before.in_words());
+                trouble
+            }
+            Err(_) => trouble.next(self.by_hand()),
+        })
+    }
+
+    /// Everything is as before, but for what follows the latest revision, if that is the one that was worse.
     fn take_back(&self, new: &str) -> Result<()> {
         let step = self.screen.step("back");
-        self.put_back()?;
-        step.done(&format!("all requests go to {}", self.before.old));
-        if self.before.follows_latest {
+        let latest = self.put_back().map_err(|trouble| trouble.next(self.by_hand()))?;
+        step.done(&self.before.in_words());
+        if self.before.follows_latest() && latest == Latest::Other {
             self.screen
                 .line("note", &format!("{new} stays, without requests; later deploys wait for --to-latest"));
         }
         Ok(())
     }
 
-    fn put_back(&self) -> Result<()> {
-        self.redirect(self.traffic(vec![share(&self.before.old, 100)]))
+    fn put_back(&self) -> Result<Latest> {
+        let service = self.service()?;
+        let latest = self.before.latest_of(&service);
+        let traffic = self.before.again(latest);
+        if !self.before.is_back(&service, &traffic)
+            && let Err(trouble) = self.redirect(&traffic)
+            // A change is also said to have failed where all that fails is a revision of before.
+            && !self.before.is_back(&self.service()?, &traffic)
+        {
+            return Err(trouble);
+        }
+        Ok(latest)
     }
 
-    fn traffic(&self, mut targets: Vec<Value>) -> Value {
-        targets.extend(self.before.tags.iter().cloned());
-        targets.into()
+    /// What a person can do where this could not.
+    fn by_hand(&self) -> String {
+        let Wanted { name, region, .. } = self.wanted;
+        let (project, shares) = (&self.google.project, self.before.as_flag());
+        format!(
+            "see where its requests go; to send them back: haar exec -- gcloud run services update-traffic {name} \
+             --project {project} --region {region} --to-revisions {shares}"
+        )
     }
 
-    fn redirect(&self, traffic: Value) -> Result<()> {
+    fn redirect(&self, traffic: &Value) -> Result<()> {
         self.change(json!({ "traffic": traffic }), "traffic")?.map(drop).map_err(Trouble::new)
     }
 
@@ -300,32 +307,6 @@ impl Under<'_> {
     }
 }
 
-/// How v2 names what traffic goes to.
-const LATEST: &str = "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST";
-const REVISION: &str = "TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION";
-
-fn share(revision: &str, percent: u32) -> Value {
-    json!({ "type": REVISION, "revision": revision, "percent": percent })
-}
-
-/// Where the requests of a service go now.
-fn before(service: &Value) -> Result<Before> {
-    let targets = service["trafficStatuses"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let percent = |target: &Value| target["percent"].as_u64().unwrap_or(0);
-    let main = targets.iter().max_by_key(|target| percent(target)).filter(|target| percent(target) > 0);
-    let main = main.ok_or_else(|| {
-        Trouble::new("the service has no revision that serves")
-            .next("deploy one that does, with haar deploy or gcloud run deploy")
-    })?;
-    let stays = |target: &&Value| !matches!(target["tag"].as_str(), None | Some("" | TAG));
-    let tag = |target: &Value| json!({ "type": REVISION, "revision": last_part(&target["revision"]), "tag": target["tag"] });
-    Ok(Before {
-        old: last_part(&main["revision"]).to_owned(),
-        follows_latest: main["type"] == LATEST,
-        tags: targets.iter().filter(stays).map(tag).collect(),
-    })
-}
-
 fn show(step: &Step<'_>, percent: u32, new: &Counts, old: &Counts, left: Duration) {
     step.now(&format!(
         "{percent} %, {} s left: new {} · old {}",
@@ -349,7 +330,7 @@ fn settle(steps: &[u32]) -> Result<Vec<u32>> {
 
 fn path(text: &str) -> Result<String, String> {
     let is_sound = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic());
-    if is_sound { Ok(text.into()) } else { Err("give a path such as /healthz".into()) }
+    if is_sound { Ok(text.into()) } else { Err("give a path such as /status".into()) }
 }
 
 /// `30s`, `2m`, `500ms`; a number alone is seconds.
@@ -381,19 +362,5 @@ mod tests {
         assert_eq!(settle(&[100]).unwrap(), [100]);
         assert!(settle(&[50, 10]).is_err() && settle(&[10, 10]).is_err());
         assert!(path("/a?b=c").is_ok() && path("a").is_err() && path("/a b").is_err());
-    }
-
-    #[test]
-    fn the_old_revision_is_the_one_with_most_requests_and_tags_stay() {
-        let name = |revision: &str| format!("projects/p/locations/r/services/s/revisions/{revision}");
-        let service = json!({ "trafficStatuses": [
-            { "type": LATEST, "revision": name("s-2"), "percent": 30 },
-            { "type": REVISION, "revision": name("s-1"), "percent": 70, "tag": "good" },
-            { "type": REVISION, "revision": name("s-0"), "tag": TAG },
-        ] });
-        let before = before(&service).unwrap();
-        assert_eq!((before.old.as_str(), before.follows_latest), ("s-1", false));
-        assert_eq!(before.tags, [json!({ "type": REVISION, "revision": "s-1", "tag": "good" })]);
-        assert!(super::before(&json!({})).is_err());
     }
 }
