@@ -225,7 +225,7 @@ fn gcloud_maps_a_domain_and_requests_reach_its_service() {
     let through = haar.cli(&["exec", "--", "curl", "-s", "https://www.tide.example/"]).succeeds();
     assert!(through.stdout.contains("It is running."), "by TLS, through the proxy: {through:?}");
     let look = format!(
-        "run jobs deploy look --image {} --region {REGION} --command wget --args=-qO-,http://www.tide.example/ \
+        "run jobs deploy look --image {} --region {REGION} --command busybox --args=wget,-qO-,http://www.tide.example/ \
          --max-retries 0 --execute-now --wait",
         tests::busybox_image(&haar)
     );
