@@ -211,9 +211,9 @@ fn what_cannot_serve_fails_the_deploy_and_the_old_revision_goes_on() {
         (
             json!({
                 "image": HELLO,
-                "startupProbe": { "tcpSocket": { "port": 9999 }, "periodSeconds": 1, "timeoutSeconds": 1, "failureThreshold": 2 },
+                "startupProbe": { "httpGet": { "port": 9999, "path": "/up" }, "periodSeconds": 1, "timeoutSeconds": 1, "failureThreshold": 2 },
             }),
-            "failed to start and listen",
+            "failed the configured startup probe checks",
         ),
     ] {
         let failed = deploy(&haar, "tide", &container);
@@ -227,6 +227,10 @@ fn what_cannot_serve_fails_the_deploy_and_the_old_revision_goes_on() {
             "{container}: the old revision is gone: {page}"
         );
     }
+    let logged = haar.cli(&["logs", "tide"]).succeeds().stdout;
+    let probed =
+        "STARTUP HTTP probe failed 2 times consecutively for container \"tide-1\" on port 9999 path \"/up\".";
+    assert!(logged.contains(probed), "{logged}");
 }
 
 #[test]

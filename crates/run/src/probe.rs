@@ -27,6 +27,7 @@ const SLOWEST: Duration = Duration::from_millis(25);
 const MAX_HEAD: usize = 8192;
 
 /// Why a startup probe gave up.
+#[derive(Debug)]
 pub(crate) struct GaveUp(pub(crate) String);
 
 /// Waits until the container listens and its startup probe has passed.
@@ -42,13 +43,7 @@ pub(crate) async fn started(
     let patience =
         Duration::from_secs(u64::from(probe.period.max(1)) * u64::from(probe.failure_threshold.max(1)));
     let deadline = Instant::now() + patience.max(Duration::from_secs(probe.timeout.into()));
-    let asked = match &probe.kind {
-        Some(ProbeKind::Http(http)) => http.port,
-        Some(ProbeKind::Tcp(tcp)) => tcp.port,
-        Some(ProbeKind::Grpc(grpc)) => grpc.port,
-        None => 0,
-    };
-    accepts(instance, own(asked, port), deadline).await?;
+    accepts(instance, port_of(probe, port), deadline).await?;
     match &probe.kind {
         Some(ProbeKind::Http(_) | ProbeKind::Grpc(_)) => passes(instance, port, probe).await,
         Some(ProbeKind::Tcp(_)) | None => Ok(()),
@@ -83,6 +78,26 @@ pub(crate) fn name(probe: &Probe) -> &'static str {
     }
 }
 
+/// Where a probe asks, for logs: the port, and the path of a GET.
+pub(crate) fn asked(probe: &Probe, port: u16) -> String {
+    let port = port_of(probe, port);
+    match &probe.kind {
+        Some(ProbeKind::Http(http)) => format!("port {port} path \"{}\"", http.path),
+        _ => format!("port {port}"),
+    }
+}
+
+/// The port that a probe asks at: its own or the container's.
+fn port_of(probe: &Probe, port: u16) -> u16 {
+    let asked = match &probe.kind {
+        Some(ProbeKind::Http(http)) => http.port,
+        Some(ProbeKind::Tcp(tcp)) => tcp.port,
+        Some(ProbeKind::Grpc(grpc)) => grpc.port,
+        None => 0,
+    };
+    own(asked, port)
+}
+
 fn healthy(status: u16, http: &HttpProbe) -> io::Result<()> {
     match status {
         200..=399 => Ok(()),
@@ -95,13 +110,14 @@ fn own(asked: u32, port: u16) -> u16 {
 }
 
 async fn accepts(instance: &Arc<dyn Running>, port: u16, deadline: Instant) -> Result<(), GaveUp> {
-    let mut pause = FASTEST;
+    let (mut pause, begun) = (FASTEST, Instant::now());
     loop {
         if instance.connect(port).await.is_ok() {
             return Ok(());
         }
         if Instant::now() >= deadline {
-            return Err(GaveUp(format!("nothing accepted a connection on port {port}")));
+            let seconds = begun.elapsed().as_secs();
+            return Err(GaveUp(format!("nothing accepted a connection on port {port} within {seconds} s")));
         }
         sleep(pause).await;
         pause = (pause * 2).min(SLOWEST);
@@ -110,7 +126,7 @@ async fn accepts(instance: &Arc<dyn Running>, port: u16, deadline: Instant) -> R
 
 /// Checks once a period until one check succeeds or as many have failed as may.
 async fn passes(instance: &Arc<dyn Running>, port: u16, probe: &Probe) -> Result<(), GaveUp> {
-    let mut last = String::new();
+    let (mut last, begun) = (String::new(), Instant::now());
     for attempt in 0..probe.failure_threshold.max(1) {
         if attempt > 0 {
             sleep(Duration::from_secs(probe.period.max(1).into())).await;
@@ -120,7 +136,8 @@ async fn passes(instance: &Arc<dyn Running>, port: u16, probe: &Probe) -> Result
             Err(why) => last = why,
         }
     }
-    Err(GaveUp(last))
+    let (port, seconds) = (port_of(probe, port), begun.elapsed().as_secs());
+    Err(GaveUp(format!("{last}, last on port {port} after {seconds} s")))
 }
 
 /// The status of a GET.

@@ -53,16 +53,26 @@ impl Started {
             self.ready = true;
             return Ok(());
         };
-        let (source, port) = (&self.source, self.port);
-        let (message, said) = match self.takes_requests {
-            true => {
-                (words::not_listening(port), words::probe_failed(&format!("{}-1", source.owner.name()), port))
-            }
-            false => (words::not_started(&self.container.name), words::startup_failed(&self.container.name)),
-        };
-        let message = explain(run, source, message, self.memory, &end);
-        run.ports.logs.line(source, LogStream::System, &said);
+        let (message, said) = self.sentences(&end);
+        let message = explain(run, &self.source, message, self.memory, &end);
+        run.ports.logs.line(&self.source, LogStream::System, &said);
         Err(Failure::new("HealthCheckContainerError", message))
+    }
+
+    /// What Cloud Run says of a container that did not get ready, and what it writes to the log.
+    fn sentences(&self, end: &End) -> (String, String) {
+        let (name, port) = (&self.container.name, self.port);
+        let in_log = format!("{}-1", self.source.owner.name());
+        match (&self.container.startup_probe, end) {
+            _ if !self.takes_requests => (words::not_started(name), words::startup_failed(name)),
+            (Some(asked), End::GaveUp(_)) => {
+                let times = asked.failure_threshold.max(1);
+                let said =
+                    words::own_probe_failed(&in_log, probe::name(asked), &probe::asked(asked, port), times);
+                (words::not_started(name), said)
+            }
+            _ => (words::not_listening(port), words::probe_failed(&in_log, port)),
+        }
     }
 }
 

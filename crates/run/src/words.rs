@@ -91,11 +91,12 @@ pub(crate) fn not_listening(port: u16) -> String {
     )
 }
 
-/// A container beside the one with the port whose startup probe failed, or that ended before.
+/// A container whose own startup probe failed, or one beside that with the port that ended before.
 pub(crate) fn not_started(container: &str) -> String {
+    let name = if container.is_empty() { String::new() } else { format!(" '{container}'") };
     format!(
-        "The user-provided container '{container}' failed the configured startup probe checks. Logs for this revision \
-         might contain more information."
+        "The user-provided container{name} failed the configured startup probe checks. Logs for this revision might \
+         contain more information."
     )
 }
 
@@ -118,6 +119,15 @@ pub(crate) fn probe_failed(container: &str, port: u16) -> String {
     format!(
         "Default STARTUP TCP probe failed 1 time consecutively for container \"{container}\" on port {port}. The instance \
          was not started."
+    )
+}
+
+/// A container whose own startup probe failed, in the log of the instance.
+pub(crate) fn own_probe_failed(container: &str, kind: &str, asked: &str, times: u32) -> String {
+    let unit = if times == 1 { "time" } else { "times" };
+    format!(
+        "STARTUP {kind} probe failed {times} {unit} consecutively for container \"{container}\" on {asked}. The instance was \
+         not started."
     )
 }
 

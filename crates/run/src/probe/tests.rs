@@ -83,5 +83,8 @@ async fn probes_ask_what_they_are_told_to() {
     assert_eq!(sick, "GET /sick was answered with status 500");
     let unknown = check(&server, 80, &grpc("wave")).await.unwrap_err();
     assert_eq!(unknown, "the health service says 3, not SERVING");
-    assert!(started(&server, 80, Some(&http("/sick"))).await.is_err());
+    let GaveUp(why) = started(&server, 80, Some(&http("/sick"))).await.unwrap_err();
+    assert!(why.starts_with("GET /sick was answered with status 500, last on port 80 after "), "{why}");
+    assert_eq!(asked(&http("/sick"), 80), "port 80 path \"/sick\"");
+    assert_eq!(asked(&grpc("tide"), 80), "port 80");
 }
