@@ -151,8 +151,6 @@ fn roles_and_pools_beside() {
         "providers describe actions --workload-identity-pool=github --format=value(attributeCondition)",
     );
     assert_eq!(shown.succeeds().stdout.trim(), "assertion.repository=='haar/app'");
-    pools("providers create-aws amazon --workload-identity-pool=github --account-id=123456789012")
-        .fails_saying("UNIMPLEMENTED");
 }
 
 /// What people meet where an organization shares with its own people only, word for word, and the way round.

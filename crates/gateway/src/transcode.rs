@@ -69,7 +69,8 @@ fn find<'c>(conn: &'c Conn, host: &'c str, parts: &'c Parts) -> Result<(Match<'c
     let verb = rest::verb(&parts.method, &parts.headers);
     let found =
         dispatch.router().find(host, verb.as_str(), parts.uri.path()).map_err(|missing| match missing {
-            NoMatch::Host => Error::unimplemented(format!("haar does not serve {} yet.", hosts::bare(host))),
+            // Not UNIMPLEMENTED: gcloud tries a 501 again for half a minute, and then blames the network.
+            NoMatch::Host => Error::precondition(format!("haar does not serve {} yet.", hosts::bare(host))),
             NoMatch::Path => Error::not_found("Method not found."),
         })?;
     let served = dispatch.at(found.method).ok_or_else(|| Error::not_found("Method not found."))?;

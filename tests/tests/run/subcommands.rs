@@ -73,12 +73,14 @@ fn what_haar_has_not(haar: &Haar) {
     std::fs::write(haar.home().join("compose.yaml"), web.to_string()).expect("a file");
     let regional = "served by regional endpoints only, such as https://us-central1-run.googleapis.com";
     for (line, said) in [
+        ("pubsub topics list", "FAILED_PRECONDITION: haar does not serve pubsub.googleapis.com yet."),
         ("run deploy source --source=.", "haar does not serve artifactregistry.googleapis.com yet"),
         ("alpha run compose up compose.yaml", "haar does not serve artifactregistry.googleapis.com yet"),
         ("alpha run multi-region-services describe tide", regional),
         (&format!("alpha run deploy both --image {HELLO} --regions us-central1,europe-west1"), regional),
     ] {
-        gcloud(haar, line).fails_saying(said);
+        let ran = gcloud(haar, line).fails_saying(said);
+        assert!(!ran.stderr.contains("network connectivity"), "{ran:?}");
     }
     let names = haar.status()["services"].as_array().expect("services").len();
     assert_eq!(names, 1, "in {PROJECT} only what was deployed");
