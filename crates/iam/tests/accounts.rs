@@ -133,6 +133,17 @@ async fn the_private_half_of_a_key_is_shown_once() {
     assert!(listed[0].private_key_data.is_empty());
     assert_eq!(listed[0].valid_before_time.as_ref().unwrap().to_string(), "9999-12-31T23:59:59Z");
 
+    let all = ListServiceAccountKeysRequest { name: account.name.clone(), key_types: Vec::new() };
+    for _ in 0..2 {
+        let all = world.call(world.owner(), LIST_SERVICE_ACCOUNT_KEYS, all.clone()).await.unwrap().keys;
+        let ours: Vec<_> = all.iter().filter(|key| key.key_type() == KeyType::SystemManaged).collect();
+        assert!(all.len() == 2 && ours.len() == 1, "every account has a key that nobody made: {all:?}");
+        assert!(
+            ours[0].valid_before_time.as_ref().unwrap().seconds
+                < listed[0].valid_before_time.as_ref().unwrap().seconds
+        );
+    }
+
     let request = DeleteServiceAccountKeyRequest { name: made.name.clone() };
     world.call(world.owner(), DELETE_SERVICE_ACCOUNT_KEY, request.clone()).await.unwrap();
     let again = world.call(world.owner(), DELETE_SERVICE_ACCOUNT_KEY, request).await.unwrap_err();

@@ -48,10 +48,13 @@ async fn list(
     request: ListServiceAccountKeysRequest,
 ) -> Result<ListServiceAccountKeysResponse> {
     let account = iam.account_named(&request.name).await?;
-    let wanted =
-        |key: &ServiceAccountKey| request.key_types.is_empty() || request.key_types.contains(&key.key_type);
-    let keys =
-        iam.keys_of(&account.unique_id).into_iter().map(|key| shown(&account, &key)).filter(wanted).collect();
+    let wants = |kind: i32| request.key_types.is_empty() || request.key_types.contains(&kind);
+    if wants(KeyType::SystemManaged as i32) {
+        // On Google every account has one from the start; here it is made when somebody first looks or signs.
+        iam.signer_of(&account).await?;
+    }
+    let keys = iam.keys_of(&account.unique_id).into_iter().map(|key| shown(&account, &key));
+    let keys = keys.filter(|key| wants(key.key_type)).collect();
     Ok(ListServiceAccountKeysResponse { keys })
 }
 
