@@ -38,6 +38,7 @@ mod oauth;
 mod owner;
 mod policies;
 mod records;
+mod remarks;
 mod roles;
 mod tokens;
 mod usage;

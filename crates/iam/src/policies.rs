@@ -157,6 +157,7 @@ impl Iam {
             Some(stored) => stored.value.clone(),
             None => self.record_of_default(resource),
         };
+        let before = record.clone();
         if mask.bindings {
             check_versions(&policy, &record)?;
             let bindings = self.accept(resource, &policy, &record).await?;
@@ -170,6 +171,7 @@ impl Iam {
         let key = self.key(resource);
         match self.policies.commit(Txn::new().check(&key, revision).put(&key, record.to_stored())).await? {
             Outcome::Committed(_) => {
+                self.remark(resource, &before, &record).await;
                 Ok(self.shown(self.stored_policy(resource).as_deref(), resource, policy.version))
             }
             Outcome::Conflict(_) => {

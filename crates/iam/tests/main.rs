@@ -13,6 +13,7 @@
 //! - `credentials`: tokens issued, checked, delegated, ended
 //! - `forget`: what is deleted for good, and who knows of it at once
 //! - `federation`: pools, providers, and what an issuer's token becomes
+//! - `remarks`: what is said in the log of what a policy gives away
 //! - `sign_in`: a person signs in, and what is refused on the way
 //! - `web`: OAuth's endpoints and the metadata server
 
@@ -31,6 +32,7 @@ mod forget;
 mod groups;
 mod least;
 mod policies;
+mod remarks;
 mod roles;
 mod sign_in;
 mod support;

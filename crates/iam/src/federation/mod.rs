@@ -120,6 +120,14 @@ impl Pools {
         })
     }
 
+    /// The providers that let identities into a pool now.
+    pub(crate) fn providers_of(&self, pool: &Name<'_>) -> Vec<Held<ProviderRecord>> {
+        let lets_in = |provider: &ProviderRecord| provider.deleted == 0 && !provider.disabled;
+        let below = format!("{}/", pool.pool_key());
+        let found = self.providers.mirror().scan(&below, "", usize::MAX, |_, provider| lets_in(provider));
+        found.into_iter().map(|(_, provider)| provider).collect()
+    }
+
     /// Whether identities of a pool are good: it is there and enabled.
     pub(crate) fn is_open(&self, project: u64, pool: &str) -> bool {
         let found = self.pools.find(&Name { project, pool, provider: "" }.pool_key());
