@@ -49,6 +49,53 @@ fn a_taken_port_names_its_holder() {
 fn haar_alone_says_what_it_can_do() {
     let haar = Haar::start();
     haar.cli(&[]).fails_saying("Usage: haar");
+    let told = haar.cli(&["help"]).succeeds().stdout;
+    assert!(told.contains("haar up --detach"), "where to begin: {told}");
+}
+
+#[test]
+fn every_help_fits_a_terminal_of_80_columns() {
+    let haar = Haar::start();
+    let help = |words: &[&str]| {
+        let ran =
+            haar.command(&[&["help"], words].concat()).env("COLUMNS", "80").output().expect("haar help");
+        assert!(ran.status.success(), "{words:?}");
+        String::from_utf8(ran.stdout).expect("text")
+    };
+    let commands = |told: &str| -> Vec<String> {
+        let list =
+            told.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+        let names = list.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+        names.filter_map(|line| line.split_whitespace().next().map(str::to_owned)).collect()
+    };
+    let mut all = vec![(String::new(), help(&[]))];
+    for command in commands(&all[0].1) {
+        let told = help(&[&command]);
+        for inner in commands(&told).iter().filter(|inner| *inner != "help") {
+            all.push((format!("{command} {inner}"), help(&[&command, inner])));
+        }
+        all.push((command, told));
+    }
+    assert!(all.len() > 20, "{:?}", all.iter().map(|(command, _)| command).collect::<Vec<_>>());
+    for (command, told) in all {
+        for line in told.lines() {
+            assert!(line.chars().count() <= 80, "haar help {command}: {line}");
+        }
+    }
+}
+
+#[test]
+fn what_is_typed_wrong_is_said_before_anything_starts() {
+    let haar = Haar::start();
+    haar.cli(&["rollout", "tide"]).fails_saying("--source");
+    haar.cli(&["exec", "--as", "ada", "--", "true"]).fails_saying("ada@example.com");
+    haar.cli(&["iam", "why", "ada", "a.b.c", "secrets/s"]).fails_saying("ada@example.com");
+    haar.cli(&["iam", "why", "ada@example.com", "read", "secrets/s"]).fails_saying("haar api --list");
+    haar.cli(&["deploy", "nowhere"]).fails_saying("name the folder that holds the app");
+    haar.cli(&["images", "pull", "registry.invalid/a/b:v1"]).fails_saying("haar images import");
+    haar.cli(&["down"]).succeeds();
+    haar.cli(&["up", "--listen", ":0", "--postgres-dir", "/nowhere"]).fails_saying("/usr/lib/postgresql");
+    haar.cli(&["status"]).fails_saying("no haar is running");
 }
 
 #[test]

@@ -6,9 +6,12 @@ use clap::{Parser, Subcommand};
 
 use crate::{commands, data::DataDir, report::Result};
 
+/// What a newcomer types first.
+const BEGIN: &str = "Begin with: haar up --detach, and then haar exec -- gcloud secrets list";
+
 /// Google Cloud's serverless stack on your own machine.
 #[derive(Parser)]
-#[command(name = "haar", version, disable_help_subcommand = true)]
+#[command(name = "haar", version, max_term_width = 100, after_help = BEGIN)]
 pub struct Haar {
     /// Where state is kept [default: /var/lib/haar for root, $XDG_DATA_HOME/haar otherwise]
     #[arg(long, global = true, value_name = "DIR", env = "HAAR_DATA", hide_env_values = true)]

@@ -23,7 +23,7 @@ pub struct Api {
     #[arg(short = 'd', long = "data-body", value_name = "BODY")]
     body: Option<String>,
     /// Act as this user or service account instead of the owner
-    #[arg(long = "as", value_name = "EMAIL")]
+    #[arg(long = "as", value_name = "EMAIL", value_parser = super::address)]
     principal: Option<String>,
     /// List the calls that haar answers, with the permissions they ask; of these, the ones with this word
     #[arg(long, value_name = "WORD", num_args = 0..=1, default_missing_value = "", conflicts_with = "method")]

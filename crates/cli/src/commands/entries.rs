@@ -19,19 +19,14 @@ pub fn newest(google: &Google<'_>, filter: &str, most: u32) -> Result<Vec<Value>
 
 /// What an entry says, as one line: what was written, the message of a structured one, a request, or who called what.
 pub fn text(entry: &Value) -> String {
-    if let Some(text) = entry["textPayload"].as_str() {
-        return text.to_owned();
+    let written = entry["textPayload"].as_str();
+    if entry["httpRequest"].is_object() {
+        // What is said of a request goes with it.
+        let remark = written.map_or(String::new(), |text| format!("  {text}"));
+        return format!("{}{remark}", request(&entry["httpRequest"]));
     }
-    if let Some(request) = entry["httpRequest"].as_object() {
-        let part =
-            |name: &str| request.get(name).map_or(String::new(), |value| value.to_string().replace('"', ""));
-        return format!(
-            "{} {} {} {}",
-            part("requestMethod"),
-            part("requestUrl"),
-            part("status"),
-            part("latency")
-        );
+    if let Some(text) = written {
+        return text.to_owned();
     }
     if let Some(method) = entry["protoPayload"]["methodName"].as_str() {
         let audit = &entry["protoPayload"];
@@ -41,6 +36,17 @@ pub fn text(entry: &Value) -> String {
     }
     let payload = &entry["jsonPayload"];
     payload["message"].as_str().map_or_else(|| payload.to_string(), str::to_owned)
+}
+
+/// A request without its host, which all of a service's share.
+fn request(request: &Value) -> String {
+    let url = request["requestUrl"].as_str().unwrap_or_default();
+    let (_, rest) = url.split_once("://").unwrap_or(("", url));
+    let path = rest.find('/').map_or("/", |slash| &rest[slash..]);
+    let latency = request["latency"].as_str().and_then(|text| text.strip_suffix('s')?.parse().ok());
+    let latency: f64 = latency.unwrap_or_default();
+    let method = request["requestMethod"].as_str().unwrap_or_default();
+    format!("{method} {path} {} {:.0} ms", request["status"], latency * 1e3)
 }
 
 #[cfg(test)]
@@ -60,8 +66,11 @@ mod tests {
         assert_eq!(text(&json!({ "textPayload": "tide" })), "tide");
         assert_eq!(text(&json!({ "jsonPayload": { "message": "high", "n": 1 } })), "high");
         assert_eq!(text(&json!({ "jsonPayload": { "n": 1 } })), r#"{"n":1}"#);
-        let request =
-            json!({ "requestMethod": "GET", "requestUrl": "http://x/", "status": 200, "latency": "1s" });
-        assert_eq!(text(&json!({ "httpRequest": request })), "GET http://x/ 200 1s");
+        let request = json!({
+            "requestMethod": "GET", "requestUrl": "http://x:1/a/b?c=/d", "status": 503, "latency": "1.0464s",
+        });
+        assert_eq!(text(&json!({ "httpRequest": request })), "GET /a/b?c=/d 503 1046 ms");
+        let both = json!({ "httpRequest": request, "textPayload": "It broke." });
+        assert_eq!(text(&both), "GET /a/b?c=/d 503 1046 ms  It broke.");
     }
 }

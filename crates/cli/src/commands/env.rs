@@ -12,7 +12,7 @@ use crate::{
 #[derive(Args)]
 pub struct Env {
     /// Act as this user or service account instead of the owner
-    #[arg(long = "as", value_name = "EMAIL")]
+    #[arg(long = "as", value_name = "EMAIL", value_parser = super::address)]
     principal: Option<String>,
     /// As a JSON object, for scripts
     #[arg(long)]

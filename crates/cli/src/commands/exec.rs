@@ -17,7 +17,7 @@ use crate::{
 #[derive(Args)]
 pub struct Exec {
     /// Act as this user or service account instead of the owner
-    #[arg(long = "as", value_name = "EMAIL")]
+    #[arg(long = "as", value_name = "EMAIL", value_parser = super::address)]
     principal: Option<String>,
     /// In a network of its own, for programs that heed no proxy (aiohttp, Node's fetch, wget); localhost is another one
     /// in there

@@ -28,8 +28,10 @@ enum What {
     /// Say why somebody may do something or may not: which binding, on which resource, under which condition
     Why {
         /// Who: an address, or a member of a policy such as allUsers or principal://…
+        #[arg(value_parser = member)]
         email: String,
         /// What, such as secretmanager.versions.access
+        #[arg(value_parser = permission)]
         permission: String,
         /// Where: projects/p/secrets/s, secrets/s in the usual project, or a full name that begins with //
         resource: String,
@@ -40,12 +42,14 @@ enum What {
         #[arg(long)]
         json: bool,
     },
-    /// Say what a service needs at the least: what its account used of its rights, the narrowest roles that allow that,
-    /// and the gcloud commands that leave it with those
+    /// Say what a service needs at the least, and the gcloud commands that leave it with that
+    ///
+    /// What its account used of its rights since haar watches, and the narrowest roles that allow that. A job, a worker
+    /// pool or a service account can be asked about in the same way.
     Least {
-        /// A service or a job of Cloud Run, or the address of a service account
+        /// A service, a job or a worker pool of Cloud Run, or the address of a service account
         service: String,
-        /// The region of the service
+        /// The region of the service, the job or the worker pool
         #[arg(long, default_value = "us-central1")]
         region: String,
         /// The project, if not the usual one
@@ -76,6 +80,23 @@ impl Iam {
                 print(&least::ask(&running, &whose)?, json, least::told)?;
                 Ok(ExitCode::SUCCESS)
             }
+        }
+    }
+}
+
+/// Somebody who can be in a policy.
+fn member(text: &str) -> Result<String, String> {
+    let is_one = text.contains(['@', ':']) || text == "allUsers" || text == "allAuthenticatedUsers";
+    if is_one { Ok(text.into()) } else { Err("give an address, such as ada@example.com".into()) }
+}
+
+/// `SERVICE.KIND.VERB`.
+fn permission(text: &str) -> Result<String, String> {
+    let parts = text.split('.').filter(|part| !part.is_empty()).count();
+    match parts >= 3 {
+        true => Ok(text.into()),
+        false => {
+            Err("give a permission, such as secretmanager.versions.access; haar api --list names them".into())
         }
     }
 }

@@ -51,16 +51,15 @@ enum What {
 
 impl Images {
     pub fn run(self, data: &DataDir) -> Result<ExitCode> {
-        if let What::Prune { dry_run, older_than } = self.what {
-            return prune(data, dry_run, older_than);
-        }
-        let images =
-            images::Images::open(&data.make("images")?).map_err(|error| Trouble::new(error.to_string()))?;
+        let images = || {
+            let directory = data.make("images")?;
+            images::Images::open(&directory).map_err(|error| Trouble::new(error.to_string()))
+        };
         match self.what {
-            What::Import { path, name } => import(&images, &path, name.as_deref()),
-            What::Pull { reference } => pull(&images, &reference),
-            What::List { json } => list(&images, json),
-            What::Prune { .. } => Ok(ExitCode::SUCCESS),
+            What::Import { path, name } => import(&images()?, &path, name.as_deref()),
+            What::Pull { reference } => pull(&images()?, &reference),
+            What::List { json } => list(&images()?, json),
+            What::Prune { dry_run, older_than } => prune(data, dry_run, older_than),
         }
     }
 }
@@ -80,12 +79,23 @@ fn pull(images: &images::Images, reference: &str) -> Result<ExitCode> {
     let registries = images::Registries::from_variables(|name| std::env::var(name).ok())
         .map_err(|why| Trouble::new(why).next("correct that variable, or unset it"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().doing("start")?;
-    runtime
-        .block_on(images.pull(&reference, &registries))
-        .map_err(|error| Trouble::new(error.to_string()))?;
+    runtime.block_on(images.pull(&reference, &registries)).map_err(|error| pull_trouble(&error))?;
     keep(images, &reference)?;
     report::print(format!("{reference}\n"))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn pull_trouble(error: &images::Error) -> Trouble {
+    let trouble = Trouble::new(error.to_string());
+    match error {
+        images::Error::NotFound(_) => trouble.next(
+            "see whether its name and tag are right, and whether its registry asks for credentials (docker login)",
+        ),
+        images::Error::Unreachable(..) => trouble.next(
+            "see whether this machine reaches that registry; a file works without: haar images import image.tar",
+        ),
+        _ => trouble,
+    }
 }
 
 /// An image that was asked for by its digest has no name yet, and would go with the next pruning.

@@ -9,10 +9,10 @@ use crate::{
     report::{self, Reader, Result, tell},
 };
 
-/// Show what a service or a job wrote, and the requests that a service answered
+/// Show what a service, a job or a worker pool wrote, and the requests that services answered
 #[derive(Args)]
 pub struct Logs {
-    /// The service or job
+    /// The service, the job or the worker pool
     name: String,
     /// The project, if not the usual one
     #[arg(long, value_name = "ID")]
@@ -61,7 +61,8 @@ impl Logs {
     fn tell_if_nothing(&self, shown: &HashSet<String>) {
         if shown.is_empty() {
             let name = &self.name;
-            tell!("no service or job named {name} has written anything; all services: haar status");
+            tell!("no service, job or worker pool named {name} has written anything");
+            tell!("      see what there is: haar status; another project's: --project ID");
         }
     }
 
@@ -82,7 +83,31 @@ impl Logs {
 
 /// One entry as one line: when, how bad, what.
 fn line(entry: &Value) -> String {
-    let time = entry["timestamp"].as_str().unwrap_or_default();
+    let time = to_the_millisecond(entry["timestamp"].as_str().unwrap_or_default());
     let severity = entry["severity"].as_str().unwrap_or("DEFAULT");
     format!("{time} {severity:<8} {}", entries::text(entry))
+}
+
+/// A time as people read it: `2026-01-02T03:04:05.678Z`, always of the same length.
+fn to_the_millisecond(time: &str) -> String {
+    let (second, rest) =
+        time.trim_end_matches('Z').split_once('.').unwrap_or((time.trim_end_matches('Z'), ""));
+    let digits: String = rest.chars().chain("000".chars()).take(3).collect();
+    format!("{second}.{digits}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_of_one_length() {
+        for (time, shown) in [
+            ("2026-01-02T03:04:05.678901234Z", "2026-01-02T03:04:05.678Z"),
+            ("2026-01-02T03:04:05.6Z", "2026-01-02T03:04:05.600Z"),
+            ("2026-01-02T03:04:05Z", "2026-01-02T03:04:05.000Z"),
+        ] {
+            assert_eq!(to_the_millisecond(time), shown);
+        }
+    }
 }

@@ -8,8 +8,9 @@ use std::{
 use clap::{Args, ValueEnum};
 
 use crate::{
+    commands::sql::places,
     data::{DataDir, Running},
-    report::{Doing, Result, tell},
+    report::{Doing, Result, Trouble, tell},
     server::{self, Settings, listener},
     supervisor::{self, Role},
 };
@@ -75,10 +76,24 @@ impl Up {
             Role::Foreground => {
                 listener::refuse_second(data)?;
                 data.tighten()?;
+                self.check_postgres(data)?;
                 warn_of_others(self.listen);
                 let socket = listener::open(self.listen)?;
                 if self.detach { self.detach(data, socket) } else { self.serve(data, socket) }
             }
+        }
+    }
+
+    /// A directory that was named has PostgreSQL in it, or no database would ever start.
+    fn check_postgres(&self, data: &DataDir) -> Result<()> {
+        let Some(directory) = &self.postgres_dir else { return Ok(()) };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().doing("start")?;
+        let directory = std::path::absolute(directory).doing("find the directory of PostgreSQL")?;
+        let places = places(data, Some(directory.clone()), PathBuf::new());
+        match runtime.block_on(sql::installations(&places)).is_empty() {
+            false => Ok(()),
+            true => Err(Trouble::new(format!("there is no PostgreSQL in {}", directory.display()))
+                .next("name the directory of initdb and postgres, such as /usr/lib/postgresql/16/bin")),
         }
     }
 

@@ -41,11 +41,11 @@ pub enum Callers {
 /// # Errors
 /// When there is no such region: a service that is missing does not tell.
 pub fn find(google: &Google<'_>, wanted: &Wanted) -> Result<Option<Value>> {
-    let found = google.find(&url(google, wanted))?;
-    if found.is_none() {
-        check_region(google, &wanted.region)?;
+    match google.find(&url(google, wanted)) {
+        Ok(Some(service)) => Ok(Some(service)),
+        // The API of a region that there is not is not served at all.
+        missing => check_region(google, &wanted.region).and(missing),
     }
-    Ok(found)
 }
 
 fn check_region(google: &Google<'_>, region: &str) -> Result<()> {

@@ -20,7 +20,8 @@ pub struct Wanted {
 
 impl Wanted {
     pub fn settle(directory: &Path, name: Option<String>, region: String) -> Result<Self> {
-        let directory = directory.canonicalize().doing(format_args!("find {}", directory.display()))?;
+        let found = directory.canonicalize().doing(format_args!("find {}", directory.display()));
+        let directory = found.map_err(|trouble| trouble.next("name the folder that holds the app"))?;
         if !directory.is_dir() {
             return Err(Trouble::new(format!("{} is not a folder", directory.display()))
                 .next("name the folder that holds the app"));
