@@ -218,7 +218,10 @@ impl Answer {
         };
         flight.request_bytes = self.progress.bytes();
         match frame {
-            Some(Ok(frame)) => {
+            Some(Ok(mut frame)) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    headers::keep_trailers(trailers);
+                }
                 flight.response_bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
                 if self.body.is_end_stream() {
                     self.flight = None;

@@ -149,7 +149,8 @@ pub struct RevisionSpec {
     pub protocol: Protocol,
     /// The limits of the queue.
     pub queue: QueueLimits,
-    /// How long after its last request an instance that is not needed stays. 30 s; Cloud Run keeps one for up to 15 minutes.
+    /// How long after its last request an instance that is not needed stays: 30 s unless said otherwise, where Cloud Run may
+    /// keep it for up to 15 minutes.
     pub idle_after: Duration,
     /// When instances have their CPU.
     pub cpu: Cpu,

@@ -221,6 +221,25 @@ fn trailers_of_a_grpc_call_arrive_over_h2c() {
 }
 
 #[test]
+fn trailers_of_a_response_say_nothing_of_its_head() {
+    test(async {
+        let program = server(|_, _| async move {
+            let (sender, answer) = feed();
+            let trailers = [("grpc-status", "0"), ("set-cookie", "a=b"), ("content-type", "text/html")];
+            let trailers = trailers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+            sender.send(Frame::trailers(HeaderMap::from_iter(trailers))).unwrap();
+            Response::new(answer)
+        });
+        let world = World::with(program, quick(), h2c(revision()), service()).await;
+        let request = Request::get(format!("http://{HOST}/")).body(empty()).unwrap();
+        let response = world.http2().await.send_request(request).await.unwrap();
+        let body = response.into_body().collect().await.unwrap();
+        let kept: Vec<_> = body.trailers().unwrap().keys().map(|name| name.as_str()).collect();
+        assert_eq!(kept, ["grpc-status"]);
+    });
+}
+
+#[test]
 fn trailers_of_an_http1_instance_reach_an_http2_client() {
     test(async {
         let world = World::new(crate::raw::script(

@@ -26,13 +26,13 @@ use crate::{
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Why something cannot start whose image is not there.
 pub(crate) const IMAGE_MISSING: &str = "ContainerMissing";
+/// Why something cannot start that may not read its secrets.
+pub(crate) const SECRETS_REFUSED: &str = "SecretsAccessCheckFailed";
 
 /// The code of an operation that fails for this reason.
 pub(crate) fn code_of(reason: &str) -> kernel::Code {
     if reason == IMAGE_MISSING { kernel::Code::NotFound } else { kernel::Code::FailedPrecondition }
 }
-/// Why something cannot start that may not read its secrets.
-pub(crate) const SECRETS_REFUSED: &str = "SecretsAccessCheckFailed";
 
 /// A container that is to be started, and whose it is.
 pub(crate) struct Order<'a> {

@@ -172,12 +172,12 @@ fn check_template(place: &Place, template: &Template, faults: &mut Faults) {
     match place.kind {
         Kind::Service => {
             check_requests(template, faults);
-            check_containers(template, &RESERVED, faults);
+            check_containers(CONTAINERS, template, &RESERVED, faults);
         }
         Kind::WorkerPool => {
             containers::check_portless(CONTAINERS, &template.containers, faults);
             check_no_readiness(CONTAINERS, template, faults);
-            check_containers(template, &RESERVED_FOR_POOLS, faults);
+            check_containers(CONTAINERS, template, &RESERVED_FOR_POOLS, faults);
         }
     }
 }
@@ -210,9 +210,9 @@ fn check_requests(template: &Template, faults: &mut Faults) {
     }
 }
 
-/// Refuses what is wrong about containers and volumes, and variables that the platform sets.
-pub(crate) fn check_containers(template: &Template, reserved: &[&str], faults: &mut Faults) {
-    let path = CONTAINERS;
+/// Refuses what is wrong about containers and volumes, and variables that the platform sets. `path` is where the
+/// containers are in the manifest.
+pub(crate) fn check_containers(path: &str, template: &Template, reserved: &[&str], faults: &mut Faults) {
     volumes::check(template, faults);
     match template.containers.as_slice() {
         [] => faults.add(path, "should have exactly 1 container"),

@@ -141,9 +141,15 @@ async fn list_revisions(
     _: Caller,
     request: v2::ListRevisionsRequest,
 ) -> Result<v2::ListRevisionsResponse> {
-    let prefix = run.revisions_under(&request.parent).await?;
-    let page = Page::new(PAGE, request.page_size, &request.page_token, &[&prefix])?;
-    let (found, next_page_token) = run.revisions.list(&prefix, &page, |_, _| true);
+    let place = run.revisions_under(&request.parent).await?;
+    let prefix = match (place.region.as_str(), place.name.as_str()) {
+        ("-", _) | (_, "-") => place.prefix(),
+        _ => format!("{}/revisions/", place.resource_name()),
+    };
+    let page = Page::new(PAGE, request.page_size, &request.page_token, &[&prefix, &place.name])?;
+    let (found, next_page_token) = run.revisions.list(&prefix, &page, |_, held| {
+        held.value.kind() == place.kind && (place.name == "-" || held.value.service == place.name)
+    });
     let revisions = found.iter().map(|(_, held)| v2_write::revision(held)).collect();
     Ok(v2::ListRevisionsResponse { revisions, next_page_token })
 }
@@ -160,14 +166,10 @@ async fn delete_revision(run: Arc<Run>, _: Caller, request: v2::DeleteRevisionRe
 }
 
 impl Run {
-    /// What the revisions of one service or worker pool begin with, or of all in a location for `-`.
-    async fn revisions_under(&self, parent: &str) -> Result<String> {
+    /// Whose revisions are listed; `-` stands for all services, or worker pools, and for all locations.
+    async fn revisions_under(&self, parent: &str) -> Result<Place> {
         let (kind, [project, region, name]) = parsed(parent, "")?;
-        let place = self.place_of(kind, project, region, name).await?;
-        Ok(match name {
-            "-" => format!("{}/{}/", place.location(), kind.collection()),
-            _ => format!("{}/revisions/", place.resource_name()),
-        })
+        self.place_of(kind, project, region, name).await
     }
 
     async fn revision_named(&self, name: &str) -> Result<(Place, String)> {

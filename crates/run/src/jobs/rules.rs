@@ -24,6 +24,8 @@ const DEFAULT_RETRIES: u32 = 3;
 const MAX_TIMEOUT: u32 = 7 * 24 * 3600;
 const MAX_RETRIES: u32 = 10;
 const MAX_TASKS: u32 = 10_000;
+/// Where a task's containers are in a job's manifest.
+const CONTAINERS: &str = "spec.template.spec.template.spec.containers";
 /// What only the platform sets in a task's environment.
 const RESERVED: [&str; 5] = [
     "CLOUD_RUN_JOB",
@@ -117,10 +119,10 @@ fn check_template(template: &JobTemplate, faults: &mut Faults) {
 fn check_containers(task: &Template, faults: &mut Faults) {
     if task.containers.len() > 1 {
         let why = "More than one container a task is not served by this version of haar yet.";
-        return faults.add("spec.template.spec.template.spec.containers", why);
+        return faults.add(CONTAINERS, why);
     }
-    rules::check_no_readiness("spec.template.spec.template.spec.containers", task, faults);
-    rules::check_containers(task, &RESERVED, faults);
+    rules::check_no_readiness(CONTAINERS, task, faults);
+    rules::check_containers(CONTAINERS, task, &RESERVED, faults);
 }
 
 /// The template of one run, with its overrides.
@@ -239,7 +241,7 @@ mod tests {
         refuse(|t| t.task.as_mut().unwrap().containers.clear(), "exactly 1 container");
         refuse(
             |t| t.task.as_mut().unwrap().containers[0].env.push(variable("CLOUD_RUN_JOB", "x")),
-            "CLOUD_RUN_JOB",
+            "spec.template.spec.template.spec.containers[0].env",
         );
         assert!(check(&JobPlace { name: "Tide".into(), ..place.clone() }, &good()).is_err());
         assert!(check(&JobPlace { region: "moon-east1".into(), ..place }, &good()).is_err());

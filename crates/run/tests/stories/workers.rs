@@ -191,9 +191,18 @@ pub(crate) async fn worker_pools_outlive_haar_and_go_with_all_they_have(world: A
     let after = read(&world, "tide").await.unwrap();
     assert_eq!(after.latest_created_revision, pool.latest_created_revision, "and none, as nothing changed");
 
-    let listed = v2::ListRevisionsRequest { parent: name("tide"), ..Default::default() };
-    let listed = world.call(revisions::LIST_REVISIONS, listed).await.unwrap();
-    assert_eq!(listed.revisions.len(), 2);
+    for (parent, count) in [
+        (name("tide"), 2),
+        (name("-"), 2),
+        ("projects/demo/locations/-/workerPools/tide".into(), 2),
+        ("projects/demo/locations/-/workerPools/-".into(), 2),
+        ("projects/demo/locations/-/workerPools/wave".into(), 0),
+        ("projects/demo/locations/-/services/-".into(), 0),
+    ] {
+        let listed = v2::ListRevisionsRequest { parent: parent.clone(), ..Default::default() };
+        let listed = world.call(revisions::LIST_REVISIONS, listed).await.unwrap();
+        assert_eq!(listed.revisions.len(), count, "{parent}");
+    }
     let request = v2::DeleteWorkerPoolRequest { name: name("tide"), ..Default::default() };
     world.call(worker_pools::DELETE_WORKER_POOL, request).await.unwrap();
     assert_eq!(read(&world, "tide").await.unwrap_err().code(), Code::NotFound);
