@@ -244,7 +244,8 @@ impl<'j> Reader<'j> {
         let whole = match text.parse::<u64>() {
             _ if float => None,
             Ok(value) => Some(NumberValue::Unsigned(value)),
-            Err(_) => text.parse::<i64>().ok().map(NumberValue::Negative),
+            // A zero with a sign is no whole number to those who can tell.
+            Err(_) => text.parse::<i64>().ok().filter(|value| *value != 0).map(NumberValue::Negative),
         };
         let value = match whole {
             Some(value) => value,

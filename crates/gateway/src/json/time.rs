@@ -214,17 +214,14 @@ fn snake_case(path: &str) -> String {
     name
 }
 
-/// Appends one path of a field mask in lower camel case.
+/// Appends one path of a field mask in lower camel case. What that has no form for, such as a name in quotes, stays as
+/// it is, so that it is read as what it was.
 pub(crate) fn write_mask_path(path: &str, out: &mut String) {
-    let mut raise = false;
-    for char in path.chars() {
-        match char {
-            '_' => raise = true,
-            char if raise => {
-                out.push(char.to_ascii_uppercase());
-                raise = false;
-            }
-            char => out.push(char),
-        }
+    let mut quoted = false;
+    let mut chars = path.chars().peekable();
+    while let Some(char) = chars.next() {
+        quoted ^= matches!(char, '"' | '`');
+        let raised = chars.next_if(|next| char == '_' && !quoted && next.is_ascii_lowercase());
+        out.push(raised.map_or(char, |letter| letter.to_ascii_uppercase()));
     }
 }

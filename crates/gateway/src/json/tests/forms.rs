@@ -52,6 +52,17 @@ fn base64_is_taken_in_both_alphabets_with_and_without_padding() {
     }
 }
 
+/// Found by the fuzzer: what is written is read as what it was.
+#[test]
+fn a_zero_keeps_its_sign_and_a_mask_what_has_no_camel_case() {
+    assert_eq!(again("google.protobuf.DoubleValue", r#""-0""#), "-0");
+    assert_eq!(again("google.protobuf.DoubleValue", "-0"), "-0");
+    assert_eq!(again("google.protobuf.Value", "-0"), "-0");
+    for mask in [r#""aB,cD.eF""#, r#""a_1,_,b_""#, r#""labels.`my_key`,x""#] {
+        assert_eq!(again("google.protobuf.FieldMask", mask), mask);
+    }
+}
+
 #[test]
 fn free_forms_keep_what_they_hold() {
     for json in [r#"{"a":null,"b":[1,-2.5,"x",true,{"c":{}}],"d":1e-7}"#, r#"{}"#] {
