@@ -9,7 +9,7 @@ use kernel::{
     clock::Clock,
     etag,
     mirror::{Mirror, Record, Versioned},
-    names::ORGANIZATION,
+    names::{ORGANIZATION, container},
     ports::{Constraints, Projects},
     store::{Outcome, Store, Txn},
     time::Micros,
@@ -218,11 +218,11 @@ impl OrgPolicies {
         values: &[&str],
         fine: impl Fn(&Effective) -> bool,
     ) -> bool {
-        let (Some(constraint), Some(container)) = (Constraint::named(constraint), container_of(resource))
+        let (Some(constraint), Some(container)) = (Constraint::named(constraint), container(&resource.name))
         else {
             return true;
         };
-        let held = self.bearing(&container, constraint);
+        let held = self.bearing(container, constraint);
         let come_to =
             |part: Part| effective::of(constraint, held.iter().filter_map(|held| spec_of(held, part)));
         let is_fine = fine(&come_to(Part::Enforced));
@@ -258,17 +258,6 @@ fn spec_of(held: &Held, part: Part) -> Option<&SpecRecord> {
     }
 }
 
-/// The project, folder or organization that a resource is in, or is.
-fn container_of(resource: &Resource) -> Option<String> {
-    let mut segments = resource.name.splitn(3, '/');
-    match (segments.next()?, segments.next()?) {
-        (kind @ ("projects" | "folders" | "organizations"), id) if !id.is_empty() => {
-            Some(format!("{kind}/{id}"))
-        }
-        _ => None,
-    }
-}
-
 /// Whether an error says that there is no policy.
 pub(crate) fn is_missing(error: &Error) -> bool {
     error.code() == Code::NotFound
@@ -288,19 +277,4 @@ fn stale() -> Error {
 /// The etag of a policy written by this revision, as bytes.
 pub(crate) fn etag_of(revision: u64) -> Vec<u8> {
     etag::bytes(revision)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_resource_is_in_its_container() {
-        let of = |name: &str| container_of(&Resource::new("run.googleapis.com", name));
-        assert_eq!(of("projects/p/locations/l/services/s").as_deref(), Some("projects/p"));
-        assert_eq!(of("organizations/1").as_deref(), Some("organizations/1"));
-        assert_eq!(of("projects/"), None);
-        assert_eq!(of("things/1"), None);
-        assert_eq!(of(""), None);
-    }
 }
