@@ -22,7 +22,7 @@ struct Sim {
     /// Whether instances that have started get no new requests from then on.
     sick: bool,
     /// How many of those that were started last get no new requests.
-    away: u32,
+    away: Away,
     ready: Vec<Duration>,
     /// When starts began.
     begun: Vec<Duration>,
@@ -59,7 +59,7 @@ impl Sim {
             start_takes: Duration::from_millis(300),
             crashes: false,
             sick: false,
-            away: 0,
+            away: Away::default(),
             ready: Vec::new(),
             begun: Vec::new(),
             starting: VecDeque::new(),
@@ -93,7 +93,7 @@ impl Sim {
         self.scaler.requests.set(self.now, u64::from(requests));
         self.finish_starts();
         // Demand is met at once, averages are looked at every second: as the revision does it.
-        let mut wanted = replacing(requests, self.concurrency, self.gone()).min(self.max);
+        let mut wanted = replacing(requests, self.concurrency, self.away).min(self.max);
         if self.now.subsec_millis() == 0 {
             let used = (self.cpu)(self.ready.len() as u32, requests);
             self.scaler.cpu.set(self.now, (used * 1000.0) as u64);
@@ -120,10 +120,6 @@ impl Sim {
         }
     }
 
-    fn gone(&self) -> Away {
-        Away { instances: self.away, requests: 0 }
-    }
-
     fn have(&self) -> u32 {
         (self.ready.len() + self.starting.len()) as u32
     }
@@ -131,15 +127,13 @@ impl Sim {
     fn finish_starts(&mut self) {
         while self.starting.front().is_some_and(|at| *at <= self.now) {
             self.starting.pop_front();
-            if self.crashes {
-                self.backoff.failed(self.now);
-            } else if self.sick {
-                self.backoff.failed(self.now);
+            match self.crashes || self.sick {
+                true => self.backoff.failed(self.now),
+                false => self.backoff.succeeded(),
+            }
+            if !self.crashes {
                 self.ready.push(self.now);
-                self.away += 1;
-            } else {
-                self.backoff.succeeded();
-                self.ready.push(self.now);
+                self.away.instances += u32::from(self.sick);
             }
         }
         // Requests are spread over those that are to stay, and go to others only when they do not fit.
@@ -157,7 +151,7 @@ impl Sim {
             min: self.min,
             max: self.max,
             have: self.have(),
-            away: self.gone(),
+            away: self.away,
             idle: (self.requests == 0).then(|| self.now - self.busy_at),
             idle_after: Duration::from_secs(30),
             cpu: Cpu::DuringRequests,
@@ -169,7 +163,7 @@ impl Sim {
         let idle: Vec<_> = self.ready.iter().map(|used| Some(self.now - *used)).collect();
         for place in retire(&idle, desired.max(self.min), Duration::from_secs(30)) {
             self.ready.remove(place);
-            self.away = self.away.saturating_sub(1);
+            self.away.instances = self.away.instances.saturating_sub(1);
             self.stops += 1;
             self.turn(Turn::Down);
         }
@@ -295,20 +289,20 @@ fn what_is_away_is_replaced_while_there_is_demand_and_goes_first() {
     let mut sim = Sim::new(10);
     sim.min = 3;
     sim.run(10, |_| 10);
-    sim.away = 1;
+    sim.away.instances = 1;
     sim.run(30, |_| 10);
     assert_eq!(sim.have(), 3, "those that are there can take what there is");
     let mut sim = Sim::new(10);
     sim.run(10, |_| 10);
     assert_eq!(sim.have(), 1);
-    sim.away = 1;
+    sim.away.instances = 1;
     sim.run(20, |_| 10);
     assert_eq!((sim.have(), sim.starts), (2, 2), "one in its place, and only one");
-    sim.away = 0;
+    sim.away.instances = 0;
     sim.run(60, |_| 10);
     assert_eq!((sim.have(), sim.stops, sim.turns), (1, 1, 1), "back again, there is one too many");
     sim.run(40, |_| 0);
-    sim.away = 1;
+    sim.away.instances = 1;
     sim.run(40, |_| 0);
     assert_eq!(sim.have(), 0, "nobody asks, nothing is replaced");
 }
