@@ -1,4 +1,5 @@
-//! The gcloud commands that give a role and take it away, for each kind of resource that has a policy.
+//! The gcloud commands that give a role and take it away, for each kind of resource that has a policy here and commands
+//! there. Every form of them is run in `tests/tests/least.rs`.
 
 use serde_json::Value;
 
@@ -20,16 +21,28 @@ pub fn command(change: Change, grant: &Value, member: &str) -> Option<String> {
     };
     let role = grant["role"].as_str()?;
     let condition = condition(&grant["condition"])?;
+    let gcloud = gcloud_for(&grant["resource"]);
     let mut line =
-        format!("gcloud {group} {verb} {rest} --member={} --role={}", quoted(member), quoted(role));
-    // Artifact Registry and jobs know no conditions: one that is there cannot be said.
-    if !matches!(group, "artifacts repositories" | "run jobs") {
-        line.push_str(" --condition=");
-        line.push_str(&quoted(&condition));
-    } else if condition != "None" {
-        return None;
+        format!("{gcloud} {group} {verb} {rest} --member={} --role={}", quoted(member), quoted(role));
+    // gcloud has no such flag for jobs: a condition that is there cannot be said.
+    if group == "run jobs" {
+        return (condition == "None").then_some(line);
     }
+    line.push_str(" --condition=");
+    line.push_str(&quoted(&condition));
     Some(line)
+}
+
+/// gcloud, told which host has the policies of regional secrets: for those alone it asks the global one, which has not.
+fn gcloud_for(resource: &Value) -> String {
+    let parts: Vec<&str> = resource.as_str().unwrap_or_default().split('/').collect();
+    match parts[..] {
+        [.., "secretmanager.googleapis.com", "projects", _, "locations", location, "secrets", _] => {
+            let host = format!("https://secretmanager.{location}.rep.googleapis.com/");
+            format!("env CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER={} gcloud", quoted(&host))
+        }
+        _ => "gcloud".into(),
+    }
 }
 
 /// The group of commands for a resource, and how they name it.
@@ -59,22 +72,6 @@ fn place(full: &str) -> Option<(&'static str, String)> {
         }
         ("iam.googleapis.com", ["projects", project, "serviceAccounts", account]) => {
             ("iam service-accounts", format!("{} --project={}", quoted(account), quoted(project)))
-        }
-        ("storage.googleapis.com", ["projects", "_", "buckets", bucket]) => {
-            ("storage buckets", quoted(&format!("gs://{bucket}")))
-        }
-        (
-            "artifactregistry.googleapis.com",
-            ["projects", project, "locations", location, "repositories", repository],
-        ) => (
-            "artifacts repositories",
-            format!("{} --location={} --project={}", quoted(repository), quoted(location), quoted(project)),
-        ),
-        ("pubsub.googleapis.com", ["projects", project, "topics", topic]) => {
-            ("pubsub topics", format!("{} --project={}", quoted(topic), quoted(project)))
-        }
-        ("pubsub.googleapis.com", ["projects", project, "subscriptions", subscription]) => {
-            ("pubsub subscriptions", format!("{} --project={}", quoted(subscription), quoted(project)))
         }
         _ => return None,
     })
@@ -131,11 +128,22 @@ mod tests {
                 "iam service-accounts",
                 "a@p.iam.gserviceaccount.com --project=p",
             ),
-            ("//storage.googleapis.com/projects/_/buckets/b", "storage buckets", "gs://b"),
         ] {
             let expected = format!("gcloud {group} add-iam-policy-binding {name} {end} --condition=None");
             assert_eq!(added(resource, Value::Null), Some(expected));
         }
+        let regional = "//secretmanager.googleapis.com/projects/p/locations/l/secrets/s";
+        let expected = format!(
+            "env CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER=https://secretmanager.l.rep.googleapis.com/ \
+             gcloud secrets add-iam-policy-binding s --location=l --project=p {end} --condition=None"
+        );
+        assert_eq!(added(regional, Value::Null), Some(expected));
+        let job = "//run.googleapis.com/projects/p/locations/l/jobs/j";
+        let expected = format!("gcloud run jobs add-iam-policy-binding j --region=l --project=p {end}");
+        assert_eq!(added(job, Value::Null), Some(expected));
+        assert_eq!(added(job, json!({ "title": "now", "expression": "true" })), None);
+        let pool = "//run.googleapis.com/projects/p/locations/l/workerPools/w";
+        assert_eq!(added(pool, Value::Null), None, "gcloud has no commands for their policies");
         assert_eq!(added("//sqladmin.googleapis.com/projects/p/instances/i", Value::Null), None);
     }
 

@@ -15,9 +15,12 @@ use crate::{
     report::{Result, Trouble},
 };
 
+/// How the address of a project's default account ends.
+const DEFAULT: &str = "-compute@developer.gserviceaccount.com";
+
 /// Whose rights are looked at.
 pub struct Whose {
-    /// A service or a job, or an account's address.
+    /// A service, a job or a worker pool, or an account's address.
     pub name: String,
     /// The region of the service.
     pub region: String,
@@ -31,17 +34,27 @@ pub fn ask(running: &Running, whose: &Whose) -> Result<Value> {
         true => whose.name.clone(),
         false => account_of(running, whose)?,
     };
-    let mut answer = client::control(running, "POST", "least", Some(json!({ "account": account })))?;
+    let asked = client::control(running, "POST", "least", Some(json!({ "account": account })));
+    let mut answer = asked.map_err(|trouble| match account.ends_with(DEFAULT) {
+        true => trouble.next(format!(
+            "{} runs as its project's default account; give it one of its own: gcloud run services update {} \
+             --service-account EMAIL",
+            whose.name, whose.name
+        )),
+        false => trouble,
+    })?;
     answer["commands"] = commands(&answer).into();
     Ok(answer)
 }
 
-/// The account that a service runs as, or a job of that name.
+/// The account that a service runs as, or a job or a worker pool of that name.
 fn account_of(running: &Running, Whose { name, region, project }: &Whose) -> Result<String> {
     let token = client::access_token(running, None)?;
-    for (kind, account) in
-        [("services", "/template/serviceAccount"), ("jobs", "/template/template/serviceAccount")]
-    {
+    for (kind, account) in [
+        ("services", "/template/serviceAccount"),
+        ("jobs", "/template/template/serviceAccount"),
+        ("workerPools", "/template/serviceAccount"),
+    ] {
         let path = format!("/v2/projects/{project}/locations/{region}/{kind}/{name}");
         let found = client::call(running, "GET", "run.googleapis.com", &path, &token, Vec::new())?;
         let found: Value = serde_json::from_slice(&found.body).unwrap_or_default();
@@ -49,7 +62,7 @@ fn account_of(running: &Running, Whose { name, region, project }: &Whose) -> Res
             return Ok(account.to_owned());
         }
     }
-    Err(Trouble::new(format!("there is no service {name} in {region} of {project}"))
+    Err(Trouble::new(format!("there is no service, job or worker pool {name} in {region} of {project}"))
         .next("name its --region and --project, or the address of its service account"))
 }
 
@@ -79,7 +92,11 @@ pub(super) fn told(answer: &Value, colours: Colours) -> String {
     }
     let lines: Vec<&str> = items(&answer["commands"]).map(text).collect();
     if !lines.is_empty() {
-        let _ = writeln!(out, "\n{dim}apply it with:{off}\n{}", lines.join("\n"));
+        let _ = writeln!(
+            out,
+            "\n{dim}apply it with these, here each after: haar exec --{off}\n{}",
+            lines.join("\n")
+        );
     }
     out
 }
