@@ -1,5 +1,6 @@
 //! The methods: both forms of Google's API over one engine.
 
+mod authorization;
 mod domains;
 mod jobs_knative;
 mod jobs_knative_read;

@@ -6,7 +6,7 @@ use std::thread;
 use serde_json::{Value, json};
 use tests::{Haar, PROJECT, Ran, busybox_image, have, instances_run};
 
-use super::{HELLO, REGION, ready};
+use super::{HELLO, REGION, get, ready};
 
 fn gcloud(haar: &Haar, arguments: &[&str]) -> Ran {
     haar.exec(&[&["gcloud"], arguments, &["--region", REGION, "--quiet"]].concat())
@@ -16,6 +16,12 @@ fn gcloud(haar: &Haar, arguments: &[&str]) -> Ran {
 fn service(haar: &Haar, name: &str) -> Value {
     let collection = "apis/serving.knative.dev/v1/namespaces";
     haar.api("GET", &format!("{REGION}-run.googleapis.com/{collection}/{PROJECT}/services/{name}"), None)
+}
+
+/// The same service as client libraries read it.
+fn in_v2(haar: &Haar) -> Value {
+    let name = format!("projects/{PROJECT}/locations/{REGION}/services/tide");
+    haar.api("GET", &format!("run.googleapis.com/v2/{name}"), None)
 }
 
 /// What stands at a path; the dots in annotations' names are those of no path.
@@ -84,6 +90,10 @@ fn flags_are_read_back_and_taken_back() {
     }
     assert_eq!(made["status"]["latestReadyRevisionName"], "tide-one");
     assert_eq!(made["metadata"]["labels"]["sea"], "north");
+    let authorization = json!({ "useDefault": true, "breakglassJustification": "drill" });
+    assert_eq!(in_v2(&haar)["binaryAuthorization"], authorization);
+    let url = haar.status()["services"][0]["url"].as_str().expect("a URL").to_owned();
+    assert_eq!(get(&haar, &url, "").0, 404, "only a load balancer may come, and not to this address");
     let tagged = made["status"]["traffic"].as_array().expect("targets");
     assert!(tagged.iter().any(|target| target["tag"] == "blue"), "{made:#}");
 
@@ -106,6 +116,8 @@ fn flags_are_read_back_and_taken_back() {
         assert_eq!(at(&changed, &format!("{place}{name}")) == &value, is_kept, "{name}: {changed:#}");
     }
     assert_eq!(changed["metadata"]["labels"]["sea"], Value::Null);
+    assert!(in_v2(&haar)["binaryAuthorization"].is_null());
+    assert_eq!(get(&haar, &url, "").0, 403, "everybody is asked who they are");
     by_hand_and_by_itself(&haar);
 }
 
@@ -115,10 +127,7 @@ fn by_hand_and_by_itself(haar: &Haar) {
         gcloud(haar, &["beta", "run", "services", "update", "tide", "--scaling", scaling]).succeeds();
         service(haar, "tide")["metadata"]["annotations"].clone()
     };
-    let v2 = || {
-        let name = format!("run.googleapis.com/v2/projects/{PROJECT}/locations/{REGION}/services/tide");
-        haar.api("GET", &name, None)["scaling"].clone()
-    };
+    let v2 = || in_v2(haar)["scaling"].clone();
     let (count, mode) = ("run.googleapis.com/manualInstanceCount", "run.googleapis.com/scalingMode");
     let by_hand = update("2");
     assert_eq!((&by_hand[count], &by_hand[mode]), (&json!("2"), &json!("manual")), "{by_hand:#}");

@@ -5,6 +5,7 @@ use apis::google::discovery::run::v1 as knative;
 use kernel::{Error, Result};
 
 use super::{
+    authorization,
     jobs_v2_read::{plain, token},
     knative_read, shared,
     shared::launch_stage,
@@ -28,6 +29,7 @@ const OUR_LABELS: [&str; 2] = ["cloud.googleapis.com/location", "run.googleapis.
 pub(super) fn desired(job: knative::Job) -> Result<DesiredJob> {
     let metadata = job.metadata.unwrap_or_default();
     let spec = job.spec.unwrap_or_default();
+    authorization::check(&metadata.annotations)?;
     let token = match (spec.start_execution_token, spec.run_execution_token) {
         (Some(text), None) => Some(token(text, Until::Started)),
         (None, Some(text)) => Some(token(text, Until::Completed)),

@@ -5,6 +5,7 @@ use apis::google::cloud::run::v2::{self, job::CreateExecution, run_job_request, 
 use kernel::Result;
 
 use super::{
+    authorization,
     shared::{count, negative},
     v2_read,
 };
@@ -21,7 +22,8 @@ use crate::{
 /// # Errors
 /// `INVALID_ARGUMENT` for values that cannot be read and for what is not served; limits are checked by the engine.
 pub(super) fn desired(job: &v2::Job) -> Result<DesiredJob> {
-    let job = job.clone();
+    let mut job = job.clone();
+    authorization::keep(job.binary_authorization.take(), &mut job.annotations)?;
     Ok(DesiredJob {
         labels: job.labels,
         annotations: job.annotations,

@@ -7,7 +7,7 @@ use apis::google::cloud::run::v2::{
 };
 use kernel::mirror::Versioned;
 
-use super::{shared::shown_stage, v2_write};
+use super::{authorization, shared::shown_stage, v2_write};
 use crate::{
     Run,
     jobs::record::{Execution, Job, JobTemplate, Task, TaskState, Until, Wish},
@@ -17,6 +17,7 @@ use crate::{
 pub(super) fn job(run: &Run, held: &Versioned<Job>) -> v2::Job {
     let job = held.value.clone();
     v2::Job {
+        binary_authorization: authorization::shown(&mut job.annotations.clone()),
         etag: job.etag(),
         name: job.resource_name(),
         latest_created_execution: latest(run, &job),

@@ -9,6 +9,7 @@ use apis::google::discovery::run::v1 as knative;
 use kernel::{Error, Result};
 
 use super::{
+    authorization,
     shared::{self, launch_stage},
     unserved,
 };
@@ -45,6 +46,7 @@ pub(super) fn desired(service: &knative::Service) -> Result<Desired> {
     let metadata = service.metadata.clone().unwrap_or_default();
     let spec = service.spec.clone().unwrap_or_default();
     unserved::in_manifest(&metadata.annotations)?;
+    authorization::check(&metadata.annotations)?;
     let mut annotations = metadata.annotations;
     annotations.retain(|key, _| !OURS.contains(&key.as_str()));
     let mut labels = metadata.labels;

@@ -4,6 +4,7 @@ use apis::google::cloud::run::v2::{self, env_var::Values, probe::ProbeType, volu
 use kernel::{Error, Result};
 
 use super::{
+    authorization,
     shared::{count, negative},
     unserved,
 };
@@ -22,7 +23,8 @@ use crate::{
 /// `INVALID_ARGUMENT` for values that cannot be read; limits are checked by the engine.
 pub(super) fn desired(service: &v2::Service) -> Result<Desired> {
     unserved::in_service(service)?;
-    let service = service.clone();
+    let mut service = service.clone();
+    authorization::keep(service.binary_authorization.take(), &mut service.annotations)?;
     Ok(Desired {
         labels: service.labels,
         annotations: service.annotations,

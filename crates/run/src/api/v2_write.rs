@@ -4,7 +4,7 @@ use apis::google::cloud::run::v2::{self, condition, env_var::Values, probe::Prob
 use kernel::mirror::Versioned;
 use prost_types::Duration;
 
-use super::shared::shown_stage;
+use super::{authorization, shared::shown_stage};
 use crate::{
     Run,
     plan::untagged,
@@ -15,7 +15,8 @@ use crate::{
 };
 
 pub(super) fn service(run: &Run, held: &Versioned<Service>) -> v2::Service {
-    let service = held.value.clone();
+    let mut service = held.value.clone();
+    let binary_authorization = authorization::shown(&mut service.annotations);
     let revision = |name: &str| match name {
         "" => String::new(),
         name => format!("{}/revisions/{name}", service.resource_name()),
@@ -32,6 +33,7 @@ pub(super) fn service(run: &Run, held: &Versioned<Service>) -> v2::Service {
             condition("RoutesReady", &service.routes_ready),
             condition("ConfigurationsReady", &service.configurations_ready),
         ],
+        binary_authorization,
         description: service.description,
         uid: service.uid,
         generation: service.generation,

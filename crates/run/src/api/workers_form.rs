@@ -6,6 +6,7 @@ use apis::google::discovery::run::v1 as knative;
 use kernel::{Error, Result, mirror::Versioned};
 
 use super::{
+    authorization,
     jobs_knative_write::{API_VERSION, metadata},
     knative_read::{self, OURS, positive},
     knative_write::{condition, template, text, time, version},
@@ -29,6 +30,7 @@ pub(super) fn desired(pool: &knative::WorkerPool) -> Result<Desired> {
     let metadata = pool.metadata.clone().unwrap_or_default();
     let spec = pool.spec.clone().unwrap_or_default();
     let (mut labels, mut annotations) = (metadata.labels, metadata.annotations);
+    authorization::check(&annotations)?;
     labels.remove("cloud.googleapis.com/location");
     annotations.retain(|key, _| !OURS.contains(&key.as_str()));
     check_mode(annotations.remove(MODE).as_deref())?;

@@ -10,7 +10,7 @@ use kernel::{Caller, Error, Mount, Result, grant, mirror::Versioned, paging::Pag
 use prost_types::Timestamp;
 
 use super::{
-    policy,
+    authorization, policy,
     shared::{count, location, shown_stage},
     v2::PAGE,
     v2_change::{self, Absent, Asked, Form, Purpose},
@@ -102,7 +102,8 @@ impl Form for v2::WorkerPool {
     const NAME: &'static str = "google.cloud.run.v2.WorkerPool";
 
     fn of(_: &Run, held: &Versioned<Service>) -> Self {
-        let pool = held.value.clone();
+        let mut pool = held.value.clone();
+        let binary_authorization = authorization::shown(&mut pool.annotations);
         let revision = |name: &str| match name {
             "" => String::new(),
             name => format!("{}/revisions/{name}", pool.resource_name()),
@@ -118,6 +119,7 @@ impl Form for v2::WorkerPool {
             scaling: pool.scaling.map(scaling),
             launch_stage: shown_stage(pool.launch_stage),
             reconciling: pool.observed_generation != pool.generation,
+            binary_authorization,
             description: pool.description,
             uid: pool.uid,
             generation: pool.generation,
@@ -136,7 +138,8 @@ impl Form for v2::WorkerPool {
     }
 
     fn desired(&self) -> Result<Desired> {
-        let pool = self.clone();
+        let mut pool = self.clone();
+        authorization::keep(pool.binary_authorization.take(), &mut pool.annotations)?;
         let manual = pool.scaling.and_then(|scaling| scaling.manual_instance_count);
         let manual = manual.map(|manual| count("scaling.manual_instance_count", manual)).transpose()?;
         Ok(Desired {
