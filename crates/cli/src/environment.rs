@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -51,7 +52,7 @@ impl Environment {
     pub fn prepare(data: &DataDir, principal: Option<&str>) -> Result<Self> {
         let running = data.require_running()?;
         let mut set = BTreeMap::new();
-        add_proxy(&mut set, &running);
+        set.extend(proxies(running.listen));
         add_trust(&mut set, data, &running)?;
         add_identity(&mut set, data, &running, principal)?;
         Ok(Environment { set })
@@ -95,8 +96,10 @@ impl Environment {
     }
 }
 
-fn add_proxy(set: &mut BTreeMap<String, String>, running: &Running) {
-    let proxy = format!("http://{}", running.listen);
+/// The variables by which programs find the way through a proxy of ours at this address.
+pub fn proxies(at: SocketAddr) -> impl Iterator<Item = (String, String)> {
+    let mut set = BTreeMap::new();
+    let proxy = format!("http://{at}");
     for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "grpc_proxy", "GRPC_PROXY"] {
         set.insert(name.into(), proxy.clone());
     }
@@ -106,6 +109,7 @@ fn add_proxy(set: &mut BTreeMap<String, String>, running: &Running) {
         set.insert(name.into(), "127.0.0.1,::1".into());
     }
     set.insert("NODE_USE_ENV_PROXY".into(), "1".into());
+    set.into_iter()
 }
 
 fn add_trust(set: &mut BTreeMap<String, String>, data: &DataDir, running: &Running) -> Result<()> {
@@ -121,13 +125,18 @@ fn add_trust(set: &mut BTreeMap<String, String>, data: &DataDir, running: &Runni
     Ok(())
 }
 
-/// Java reads neither proxy nor certificate variables; what people had set stays in front.
-fn java_options(running: &Running, store: &str) -> String {
-    let (host, port) = (running.listen.ip(), running.listen.port());
-    let ours = format!(
+/// Java reads neither proxy nor certificate variables.
+pub fn for_java(proxy: SocketAddr, store: &str) -> String {
+    let (host, port) = (proxy.ip(), proxy.port());
+    format!(
         "-Dhttp.proxyHost={host} -Dhttp.proxyPort={port} -Dhttps.proxyHost={host} -Dhttps.proxyPort={port} \
          -Dhttp.nonProxyHosts=127.* -Djavax.net.ssl.trustStore={store} -Djavax.net.ssl.trustStoreType=PKCS12"
-    );
+    )
+}
+
+/// What people had set stays in front.
+fn java_options(running: &Running, store: &str) -> String {
+    let ours = for_java(running.listen, store);
     match std::env::var("JAVA_TOOL_OPTIONS") {
         // Within a `haar exec` they are there already.
         Ok(before) if before.ends_with(&ours) => before,

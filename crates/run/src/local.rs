@@ -70,7 +70,8 @@ pub struct LocalConfig {
     pub files: Vec<(String, Vec<u8>)>,
     /// More variables that every instance has unless its image or its service sets them.
     pub env: Vec<(String, String)>,
-    /// The same for instances that are plain processes: how they find us through a proxy.
+    /// Those of instances that are plain processes instead: how they find us through a proxy. A path of one of `files` in
+    /// them becomes the one that it has on this machine.
     pub plain_env: Vec<(String, String)>,
     /// Whether instances may go without walls.
     pub isolation: Isolation,
@@ -97,7 +98,7 @@ pub struct Workload {
 /// port.
 #[derive(Debug)]
 pub struct InsideSockets {
-    /// 169.254.169.254:80, the metadata server.
+    /// 169.254.169.254:80, the metadata server; for a plain process a port of this machine's loopback.
     pub metadata: Option<TcpListener>,
     /// 199.36.153.8:443, Google's APIs and services by their `run.app` names, over TLS.
     pub https: Option<TcpListener>,
@@ -149,6 +150,9 @@ impl LocalRuntime {
         env.extend(platform::variables());
         if sandbox.host().level == Level::Process {
             env = config.plain_env;
+            for (path, _) in &config.files {
+                env.iter_mut().for_each(|(_, value)| *value = value.replace(path, &platform.on_host(path)));
+            }
             env.extend(platform.host_variables());
         }
         Ok(Arc::new(LocalRuntime { sandbox, platform, inside, logs, env, public_port, placing, outbound }))
@@ -178,8 +182,8 @@ impl LocalRuntime {
             project_number: plan.project_number,
             service_account: plan.service_account.clone(),
         };
-        let door =
-            self.door(plan.port).map_err(|error| format!("No port is free for the container: {error}."))?;
+        let no_port = |error: io::Error| format!("No port is free for the container: {error}.");
+        let mut door = self.door(plan.port).map_err(no_port)?;
         for remark in &plan.remarks {
             self.logs.line(&workload.source, LogStream::System, &words::warning(remark));
         }
@@ -194,9 +198,12 @@ impl LocalRuntime {
             return self.run_beside(first, plan, &workload, door).await;
         }
         let held = plan.held.clone();
+        let metadata = if self.is_plain() { Some(free_port().await.map_err(no_port)?) } else { None };
+        door.metadata = metadata.as_ref().and_then(|listener| listener.local_addr().ok());
         let started = self.sandbox.start(self.spec(plan, door)).await;
         let mut instance = started.map_err(|error| unstartable(&error))?;
-        let sockets = Sockets::of(instance.take_listeners());
+        let mut sockets = Sockets::of(instance.take_listeners());
+        sockets.for_inside.metadata = sockets.for_inside.metadata.or(metadata);
         if !self.is_plain() && self.placing == Placing::Loopback && matches!(door.port, 80 | 443) {
             self.logs.line(&workload.source, LogStream::System, &port_taken(door.port));
         }
@@ -215,6 +222,7 @@ impl LocalRuntime {
         let any: &dyn std::any::Any = &*first;
         let beside = any.downcast_ref::<LocalRunning>().ok_or("The other container runs elsewhere.")?;
         let held = plan.held.clone();
+        let door = Door { metadata: beside.door.metadata, ..door };
         let spec = Spec { listen: Vec::new(), ..self.spec(plan, door) };
         let started = self.sandbox.start_beside(&beside.instance, spec).await;
         let mut instance = started.map_err(|error| unstartable(&error))?;
@@ -237,10 +245,13 @@ impl LocalRuntime {
     /// container does; the start fails then, and the next has another.
     fn door(&self, port: u16) -> io::Result<Door> {
         match self.is_plain() {
-            false => Ok(Door { port, addr: SocketAddr::new(self.placing.door().into(), port) }),
+            false => {
+                let addr = SocketAddr::new(self.placing.door().into(), port);
+                Ok(Door { port, addr, metadata: None })
+            }
             true => {
                 let free = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-                Ok(Door { port, addr: free.local_addr()? })
+                Ok(Door { port, addr: free.local_addr()?, metadata: None })
             }
         }
     }
@@ -251,7 +262,7 @@ impl LocalRuntime {
             *port = door.addr.port().to_string();
         }
         Spec {
-            env: self.environment(env),
+            env: self.environment(env, door),
             cwd: absolute(plan.cwd),
             user: plan.user,
             limits: Limits {
@@ -272,10 +283,11 @@ impl LocalRuntime {
     }
 
     /// The instance's variables, and ours that it lacks.
-    fn environment(&self, mut env: Vec<(String, String)>) -> Vec<(String, String)> {
-        for (name, value) in &self.env {
-            if !env.iter().any(|(known, _)| known == name) {
-                env.push((name.clone(), value.clone()));
+    fn environment(&self, mut env: Vec<(String, String)>, door: Door) -> Vec<(String, String)> {
+        let metadata = door.metadata.into_iter().flat_map(platform::metadata_variables);
+        for (name, value) in self.env.iter().cloned().chain(metadata) {
+            if !env.iter().any(|(known, _)| *known == name) {
+                env.push((name, value));
             }
         }
         env
@@ -329,6 +341,11 @@ impl Runtime for Arc<LocalRuntime> {
     fn start(&self, plan: Plan) -> BoxFuture<'static, Result<Arc<dyn Running>, String>> {
         Box::pin(self.clone().run(plan))
     }
+}
+
+/// A port of this machine's own, for a program that runs as a plain process.
+async fn free_port() -> io::Result<TcpListener> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await
 }
 
 /// A mount as the sandbox has it.

@@ -3,7 +3,10 @@
 //! Trying what the machine allows takes tens of milliseconds, which nobody who only reads a secret should wait for.
 //! Whoever starts an instance waits until it is known.
 
-use std::sync::Arc;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use kernel::{BoxFuture, ports::Logs};
 use run::{
@@ -16,6 +19,7 @@ use super::{
     DataDir,
     workloads::{Doors, Workloads},
 };
+use crate::environment;
 
 /// Where instances find the certificates that Java trusts: it looks at none of the usual bundles.
 const JAVA_STORE: &str = "/etc/haar/truststore.p12";
@@ -108,11 +112,18 @@ fn open(
         files: vec![(JAVA_STORE.into(), gateway::java_store(&bundle))],
         bundle: bundle.into_bytes(),
         env: vec![("JAVA_TOOL_OPTIONS".into(), java_options)],
-        plain_env: Vec::new(),
+        plain_env: plain_env((Ipv4Addr::LOCALHOST, public_port).into()),
         isolation: Default::default(),
         public_port,
         warm: WARM_INSTANCES,
         outbound,
     };
     LocalRuntime::open(config, Arc::new(Doors(workloads)), logs).map_err(|error| error.to_string())
+}
+
+/// What a plain process needs to find us: it has what `haar exec` gives a command, but is nobody until it asks its
+/// metadata server.
+fn plain_env(proxy: SocketAddr) -> Vec<(String, String)> {
+    let java = ("JAVA_TOOL_OPTIONS".to_owned(), environment::for_java(proxy, JAVA_STORE));
+    environment::proxies(proxy).chain([java]).collect()
 }

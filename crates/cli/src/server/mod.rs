@@ -408,6 +408,7 @@ fn join(
     parts.workloads.resolve(mapped.clone());
     let metadata =
         Arc::new(workloads::Metadata { iam: parts.iam.clone(), workloads: parts.workloads.clone() });
+    parts.workloads.describe_by(metadata.clone());
     let oauth = Arc::new(oauth::OAuth(parts.iam.clone()));
     let mut builder = Gateway::builder(parts.iam.clone(), parts.iam.clone(), parts.projects.clone())
         .anonymous(anonymous)

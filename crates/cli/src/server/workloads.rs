@@ -24,6 +24,7 @@ use tokio::net::TcpListener;
 pub struct Workloads {
     gateway: OnceLock<Gateway>,
     mapped: OnceLock<Changing>,
+    metadata: OnceLock<Arc<Metadata>>,
     running: Mutex<HashMap<Arc<str>, iam::Instance>>,
 }
 
@@ -39,18 +40,34 @@ impl Workloads {
         let _ = self.mapped.set(mapped);
     }
 
+    /// Tells of the metadata server.
+    pub fn describe_by(&self, metadata: Arc<Metadata>) {
+        let _ = self.metadata.set(metadata);
+    }
+
     /// Opens a socket of an instance. One that cannot be opened costs the instance what it would find there.
     fn open(&self, socket: TcpListener, instance: &Arc<str>) -> Option<Opened> {
         let opened = match (self.gateway.get(), socket.into_std()) {
-            (Some(gateway), Ok(socket)) => {
-                gateway.open(Listener::workload(socket, Instance(instance.clone())))
-            }
+            (Some(gateway), Ok(socket)) => gateway.open(self.listener(socket, instance)),
             (None, _) => Err(io::Error::other("the gateway is not there yet")),
             (_, Err(error)) => Err(error),
         };
         opened
             .inspect_err(|error| tracing::warn!("{instance} lacks the metadata server or APIs: {error}"))
             .ok()
+    }
+
+    /// What answers at a socket of an instance. One on this machine's own loopback is a plain process's, whose metadata
+    /// server it is and nothing else: all others come to us by the proxy.
+    fn listener(&self, socket: std::net::TcpListener, instance: &Arc<str>) -> Listener {
+        let instance = Instance(instance.clone());
+        let is_machines = socket.local_addr().is_ok_and(|address| address.ip().is_loopback());
+        match self.metadata.get().filter(|_| is_machines) {
+            Some(metadata) => {
+                Listener::published(socket, Arc::new(Own { metadata: metadata.clone(), instance }))
+            }
+            None => Listener::workload(socket, instance),
+        }
     }
 
     /// Who an instance is.
@@ -123,6 +140,24 @@ impl gateway::Site for Metadata {
             let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
             iam.metadata(&who, request.headers(), path, query).await.map(full)
         })
+    }
+}
+
+/// The metadata server of one instance, at a port that is its own.
+struct Own {
+    metadata: Arc<Metadata>,
+    instance: Instance,
+}
+
+impl gateway::Site for Own {
+    fn serve(
+        &self,
+        mut request: Request<Incoming>,
+        peer: SocketAddr,
+        is_tls: bool,
+    ) -> BoxFuture<'static, Response<Body>> {
+        request.extensions_mut().insert(self.instance.clone());
+        self.metadata.serve(request, peer, is_tls)
     }
 }
 

@@ -6,6 +6,7 @@
 use std::{
     fs::{self, Permissions},
     io::{self, ErrorKind},
+    net::SocketAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
@@ -36,6 +37,8 @@ const VARIABLES: [&str; 10] = [
     "AWS_CA_BUNDLE",
     "PIP_CERT",
 ];
+/// Variables by which client libraries are told where the metadata server is: as a host, and of gcloud's own.
+const METADATA_VARIABLES: [&str; 3] = ["GCE_METADATA_HOST", "GCE_METADATA_IP", "GCE_METADATA_ROOT"];
 const HOSTS: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
 const NSSWITCH: &str = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\nprotocols: files\nservices: files\n";
 
@@ -92,11 +95,21 @@ pub(super) fn variables() -> impl Iterator<Item = (String, String)> {
     VARIABLES.into_iter().map(|name| (name.to_owned(), BUNDLE.to_owned()))
 }
 
+/// The variables that say where the metadata server is.
+pub(super) fn metadata_variables(at: SocketAddr) -> impl Iterator<Item = (String, String)> {
+    METADATA_VARIABLES.into_iter().map(move |name| (name.to_owned(), at.to_string()))
+}
+
 impl Platform {
     /// The same for what runs as a plain process of this machine.
     pub(super) fn host_variables(&self) -> impl Iterator<Item = (String, String)> {
-        let bundle = self.upper.join(BUNDLE.trim_start_matches('/')).to_string_lossy().into_owned();
+        let bundle = self.on_host(BUNDLE);
         VARIABLES.into_iter().map(move |name| (name.to_owned(), bundle.clone()))
+    }
+
+    /// Where a file of ours is for a plain process.
+    pub(super) fn on_host(&self, path: &str) -> String {
+        self.upper.join(path.trim_start_matches('/')).to_string_lossy().into_owned()
     }
 }
 

@@ -35,6 +35,8 @@ pub(super) struct Door {
     pub(super) port: u16,
     /// What connections are made to.
     pub(super) addr: SocketAddr,
+    /// Where a plain process finds the metadata server, which has its usual address in a network of one's own only.
+    pub(super) metadata: Option<SocketAddr>,
 }
 
 /// What serves a container while it runs.
@@ -58,7 +60,7 @@ pub(super) struct Network {
 /// A container, reached from outside. Dropping it ends it.
 pub(super) struct LocalRunning {
     pub(super) instance: Arc<Instance>,
-    door: Door,
+    pub(super) door: Door,
     exit: watch::Receiver<Option<Exit>>,
     gait: Arc<Gait>,
     /// Dropped with this.

@@ -93,6 +93,10 @@ pub(crate) async fn plain_processes_serve_too(_: Arc<World>) {
     assert_ne!(world.get("tide", "/env/PORT").await.1, "8080");
     let bundle = world.get("tide", "/env/SSL_CERT_FILE").await.1;
     assert_eq!(std::fs::read_to_string(bundle).unwrap(), crate::world::BUNDLE);
+    let java = world.get("tide", "/env/JAVA_TOOL_OPTIONS").await.1;
+    assert_eq!(std::fs::read(java.strip_prefix("-Dstore=").unwrap()).unwrap(), b"java");
+    let metadata = world.get("tide", "/env/GCE_METADATA_HOST").await.1;
+    assert_eq!(world.get("tide", &format!("/ask/{metadata}")).await.1, "metadata of tide");
     world.end().await.unwrap();
 }
 

@@ -74,7 +74,7 @@ impl World {
             bundle: BUNDLE.into(),
             files: vec![("/etc/java/store".into(), b"java".to_vec())],
             env: vec![("FROM_HAAR".into(), "yes".into())],
-            plain_env: Vec::new(),
+            plain_env: vec![("JAVA_TOOL_OPTIONS".into(), "-Dstore=/etc/java/store".into())],
             isolation,
             public_port: 4560,
             warm: 1,
