@@ -70,7 +70,8 @@ fn groups_by_gcloud() {
     let below = memberships(&format!("search-transitive-memberships --group-email={crew} --format=json"));
     assert!(below.succeeds().stdout.contains(bob));
     let direct = format!(
-        "https://cloudidentity.googleapis.com/v1/groups/-/memberships:searchDirectGroups?query=member_key_id=='{bob}'"
+        "https://cloudidentity.googleapis.com/v1/groups/-/memberships:searchDirectGroups?query=member_key_id=='{bob}'\
+         %20%26%26%20'{FORUM}'%20in%20labels"
     );
     assert_eq!(haar.api("GET", &direct, None)["memberships"][0]["groupKey"]["id"], deck);
     let described = memberships(&format!("describe --group-email={deck} --member-email={bob} --format=json"));

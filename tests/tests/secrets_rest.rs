@@ -16,8 +16,17 @@ fn regional_secrets_by_gcloud() {
     let haar = Haar::start();
     let data = haar.home().join("tide");
     std::fs::write(&data, "high").expect("written");
-    let gcloud = |line: &str| haar.gcloud(&format!("secrets {line} --location=europe-west1"));
-    gcloud(&format!("create tide --data-file={}", data.display())).succeeds();
+    let create = format!("create tide --data-file={}", data.display());
+    haar.gcloud(&format!("secrets {create} --location=europe-west1"))
+        .fails_saying("does not match the expected format [projects/*]");
+    let host = "CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER=https://secretmanager.europe-west1.rep.googleapis.com/";
+    let gcloud = |line: &str| {
+        let words = line.split_whitespace();
+        let all =
+            ["env", host, "gcloud", "secrets"].into_iter().chain(words).chain(["--location=europe-west1"]);
+        haar.exec(&all.collect::<Vec<&str>>())
+    };
+    gcloud(&create).succeeds();
     assert_eq!(gcloud("versions access latest --secret=tide").succeeds().stdout, "high");
     assert!(gcloud("list").succeeds().stdout.contains("tide"));
     gcloud("update tide --update-labels=env=dev").succeeds();
