@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use serde_json::{Value, json};
-use tests::{Haar, PROJECT, instances_run};
+use tests::{Haar, PROJECT, have, instances_run};
 
 use crate::deploy::{deploy, deployed, get};
 
@@ -138,4 +138,53 @@ fn googles_libraries_need_no_option_and_get_what_the_account_may() {
         assert_eq!(allowed[format!("services over {way}")]["answer"], json!(["calls"]), "{allowed:#}");
         assert_eq!(allowed[format!("log over {way}")]["answer"], "written", "{allowed:#}");
     }
+}
+
+/// What a program finds where it has no network of its own: its metadata server by a variable, all else by the proxy.
+const PLAIN: &str = r#"
+token=$(curl -s -H 'Metadata-Flavor: Google' \
+    "http://$GCE_METADATA_HOST/computeMetadata/v1/instance/service-accounts/default/token" |
+    sed 's/.*"access_token":"\([^"]*\)".*/\1/')
+curl -s -H "Authorization: Bearer $token" https://secretmanager.googleapis.com/v1/projects/fog-bank/secrets |
+    grep "Permission 'secretmanager.secrets.list' denied"
+"#;
+
+/// Starts a haar again where it can make no namespaces. Whether that could be done.
+fn up_without_namespaces(haar: &Haar) -> bool {
+    haar.cli(&["down"]).succeeds();
+    let up = haar.command(&["up", "--detach", "--project", PROJECT, "--listen", haar.listen()]);
+    let none = "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --inh-caps -all --bounding-set -all \"$@\"";
+    let mut command = std::process::Command::new("unshare");
+    command
+        .args(["--user", "--map-root-user", "sh", "-c", none, "sh"])
+        .arg(up.get_program())
+        .args(up.get_args());
+    for (name, value) in up.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    tests::run(command).code == 0
+}
+
+#[test]
+fn a_plain_process_finds_haar_and_who_it_is() {
+    let haar = Haar::start();
+    if !["gcloud", "curl", "unshare", "setpriv", "busybox"].into_iter().all(have) {
+        return;
+    }
+    if !up_without_namespaces(&haar) {
+        return tests::skipped_for("this machine lets nobody make a user namespace");
+    }
+    assert!(haar.cli(&["status"]).succeeds().stdout.contains("INSTANCES ARE NOT ISOLATED"));
+    let script = haar.home().join("plain.sh");
+    std::fs::write(&script, PLAIN).expect("write a script");
+    let look = format!(
+        "run jobs deploy look --image {} --region us-central1 --command /bin/sh --args {} --max-retries 0 \
+         --execute-now --wait",
+        tests::busybox_image(&haar),
+        script.display()
+    );
+    haar.gcloud(&look).succeeds();
 }
