@@ -87,6 +87,11 @@ pub(crate) fn asked(probe: &Probe, port: u16) -> String {
     }
 }
 
+/// Whether a probe asks for no more than Cloud Run's own: that the container listens on its port.
+pub(crate) fn asks_to_listen(probe: &Probe, port: u16) -> bool {
+    matches!(probe.kind, Some(ProbeKind::Tcp(_)) | None) && port_of(probe, port) == port
+}
+
 /// The port that a probe asks at: its own or the container's.
 fn port_of(probe: &Probe, port: u16) -> u16 {
     let asked = match &probe.kind {

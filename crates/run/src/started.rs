@@ -69,7 +69,10 @@ impl Started {
                 let times = asked.failure_threshold.max(1);
                 let said =
                     words::own_probe_failed(&in_log, probe::name(asked), &probe::asked(asked, port), times);
-                (words::not_started(name), said)
+                match probe::asks_to_listen(asked, port) {
+                    true => (words::not_listening(port), said),
+                    false => (words::not_started(name), said),
+                }
             }
             _ => (words::not_listening(port), words::probe_failed(&in_log, port)),
         }

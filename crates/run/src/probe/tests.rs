@@ -87,4 +87,7 @@ async fn probes_ask_what_they_are_told_to() {
     assert!(why.starts_with("GET /sick was answered with status 500, last on port 80 after "), "{why}");
     assert_eq!(asked(&http("/sick"), 80), "port 80 path \"/sick\"");
     assert_eq!(asked(&grpc("tide"), 80), "port 80");
+    let tcp = |port| probe(ProbeKind::Tcp(crate::record::TcpProbe { port }));
+    assert!(asks_to_listen(&tcp(0), 80) && asks_to_listen(&tcp(80), 80));
+    assert!(!asks_to_listen(&tcp(81), 80) && !asks_to_listen(&http("/well"), 80));
 }
