@@ -60,6 +60,37 @@ fn projects_and_their_organization() {
 }
 
 #[test]
+fn folders_from_made_to_gone() {
+    if !have("gcloud") {
+        return;
+    }
+    let haar = Haar::start();
+    let gcloud = |line: &str| haar.gcloud(&format!("resource-manager folders {line}"));
+    let made = |name: &str| {
+        let line = format!("create --display-name={name} --organization={ORGANIZATION} --format=json");
+        let folder = read(gcloud(&line));
+        folder["name"].as_str().and_then(|name| name.strip_prefix("folders/")).expect("a name").to_owned()
+    };
+    let (shore, sea) = (made("Shore"), made("Sea"));
+    gcloud(&format!("update {shore} --display-name=Beach")).succeeds();
+    gcloud(&format!("move {shore} --folder={sea}")).succeeds();
+    let moved = read(gcloud(&format!("describe {shore} --format=json")));
+    assert_eq!(moved["displayName"], "Beach", "{moved}");
+    assert_eq!(moved["parent"], format!("folders/{sea}"), "{moved}");
+    let listed = |line: &str| gcloud(&format!("list {line} --format=value(displayName)")).succeeds().stdout;
+    assert_eq!(listed(&format!("--organization={ORGANIZATION}")).trim(), "Sea");
+    assert_eq!(listed(&format!("--folder={sea}")).trim(), "Beach");
+    gcloud(&format!("delete {sea}")).fails_saying("not empty");
+    gcloud(&format!("delete {shore}")).succeeds();
+    assert_eq!(listed(&format!("--folder={sea}")).trim(), "");
+    let state = || gcloud(&format!("describe {shore} --format=value(lifecycleState)")).succeeds().stdout;
+    assert_eq!(state().trim(), "DELETE_REQUESTED");
+    gcloud(&format!("undelete {shore}")).succeeds();
+    assert_eq!(state().trim(), "ACTIVE");
+    hand_over(&haar, "resource-manager folders", &shore, "roles/viewer");
+}
+
+#[test]
 fn accounts_and_what_they_sign() {
     if !have("gcloud") {
         return;

@@ -97,6 +97,7 @@ pub(crate) const PRODUCTS: &[Product] = &[
     protos("sql-v1beta4", "google/cloud/sql/v1beta4"),
     discovery("discovery-cloudidentity-v1", "cloudidentity.v1.json", &["groups", "groups.memberships"]),
     discovery("discovery-cloudresourcemanager-v1", "cloudresourcemanager.v1.json", &[]),
+    discovery("discovery-cloudresourcemanager-v2", "cloudresourcemanager.v2.json", &["folders"]),
     discovery("discovery-iam-v1", "iam.v1.json", IDENTITY_POOLS),
     discovery("discovery-oauth2-v2", "oauth2.v2.json", &[]),
     discovery("discovery-run-v1", "run.v1.json", &[]),

@@ -1,4 +1,4 @@
-//! The methods: Resource Manager in its two versions, and Service Usage.
+//! The methods: Resource Manager in its three versions, and Service Usage.
 
 use std::sync::Arc;
 
@@ -9,12 +9,14 @@ use crate::engine::Projects;
 mod above;
 mod usage;
 mod v1;
+mod v2;
 mod v3;
 
 /// The methods that projects serve.
 pub fn methods(projects: Arc<Projects>) -> Vec<Method> {
     let mut methods = v3::methods(projects.clone());
     methods.extend(v1::methods(projects.clone()));
+    methods.extend(v2::methods(projects.clone()));
     methods.extend(above::methods(projects.clone()));
     methods.extend(usage::methods(projects));
     methods

@@ -82,6 +82,11 @@ impl FolderRecord {
     pub(crate) fn name(&self) -> String {
         format!("folders/{}", self.number)
     }
+
+    /// What has become of it, as Google's interfaces call it.
+    pub(crate) fn state(&self) -> &'static str {
+        if self.delete_time.is_none() { "ACTIVE" } else { "DELETE_REQUESTED" }
+    }
 }
 
 /// Whether a project can be used.

@@ -25,6 +25,15 @@ fn folders_from_made_to_gone_and_back() {
     assert_eq!(names(&listed["folders"], "displayName").len(), 2, "{listed}");
     let found = api.get("v3/folders:search");
     assert_eq!(names(&found["folders"], "name").len(), 2, "{found}");
+    let found = api.get("v3/folders:search?query=displayName%3DSh*");
+    assert_eq!(names(&found["folders"], "displayName"), ["Shore"]);
+    let found =
+        api.post("v2/folders:search", json!({ "query": "displayName=Sea AND lifecycleState=ACTIVE" }));
+    assert_eq!(names(&found["folders"], "displayName"), ["Sea"]);
+    assert_eq!(
+        api.refusal("POST", "v2/folders:search", Some(json!({ "query": "size=3" }))),
+        "INVALID_ARGUMENT"
+    );
 
     let change = json!({ "displayName": "Beach" });
     api.call("PATCH", &format!("v3/{shore}?updateMask=displayName"), Some(change));
@@ -44,7 +53,8 @@ fn folders_and_the_organization_have_policies() {
     let api = Api::new(&haar, HOST);
     let shore = folder(&api, ORGANIZATION, "Shore");
     let roles = json!([{ "role": "roles/viewer", "members": ["user:ada@example.com"] }]);
-    for (version, resource) in [("v3", &*shore), ("v3", ORGANIZATION), ("v1", ORGANIZATION)] {
+    for (version, resource) in [("v3", &*shore), ("v2", &*shore), ("v3", ORGANIZATION), ("v1", ORGANIZATION)]
+    {
         let before = api.post(&format!("{version}/{resource}:getIamPolicy"), json!({}));
         let policy = json!({ "policy": { "bindings": roles, "etag": before["etag"] } });
         let set = api.post(&format!("{version}/{resource}:setIamPolicy"), policy.clone());

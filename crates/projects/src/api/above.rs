@@ -140,7 +140,8 @@ async fn list_folders(
 ) -> Result<proto::ListFoldersResponse> {
     let proto::ListFoldersRequest { parent, page_size, page_token, show_deleted } = &request;
     projects.check_parent(parent)?;
-    let asked = FolderSettings { parent, deleted: *show_deleted, page_size: *page_size, page_token };
+    let asked =
+        FolderSettings { parent, deleted: *show_deleted, query: "", page_size: *page_size, page_token };
     let (found, next_page_token) = projects.list_folders(&caller, &asked)?;
     Ok(proto::ListFoldersResponse { folders: found.iter().map(|one| show(one)).collect(), next_page_token })
 }
@@ -150,11 +151,8 @@ async fn search_folders(
     caller: Caller,
     request: proto::SearchFoldersRequest,
 ) -> Result<proto::SearchFoldersResponse> {
-    if !request.query.is_empty() {
-        return Err(Error::unimplemented("Queries for folders are not served; leave the query out."));
-    }
-    let (page_size, page_token) = (request.page_size, &*request.page_token);
-    let asked = FolderSettings { parent: "", deleted: false, page_size, page_token };
+    let proto::SearchFoldersRequest { page_size, page_token, query } = &request;
+    let asked = FolderSettings { parent: "", deleted: true, query, page_size: *page_size, page_token };
     let (found, next_page_token) = projects.list_folders(&caller, &asked)?;
     Ok(proto::SearchFoldersResponse { folders: found.iter().map(|one| show(one)).collect(), next_page_token })
 }
@@ -307,7 +305,7 @@ async fn old_test_permissions(
 }
 
 /// The folder or organization that a policy is about, which must exist.
-fn container(projects: &Projects, name: &str) -> Result<Resource> {
+pub(super) fn container(projects: &Projects, name: &str) -> Result<Resource> {
     match name.starts_with("folders/") {
         true => projects.folder(name).map(drop)?,
         false => check_organization(name)?,

@@ -13,7 +13,7 @@ use apis::google::{
 use kernel::{Caller, Error, Method, Mount, Resource, Result, grant, mirror::Versioned, names, time::Micros};
 use prost_types::{FieldMask, Struct, Timestamp, Value, value::Kind};
 
-use super::policy_resource;
+use super::{policy_resource, v2};
 use crate::{
     engine::{Chosen, Projects, Seen},
     record::{Lifecycle, ProjectRecord},
@@ -95,12 +95,15 @@ async fn create(
     Ok(creation(&made))
 }
 
-/// What a call to create a project answered, once more.
+/// What a call to create a project, or to make or move a folder, answered, once more.
 async fn operation(
     projects: Arc<Projects>,
     caller: Caller,
     request: proto::OperationsGetRequest,
 ) -> Result<Operation> {
+    if let Some(operation) = v2::operation(&projects, &caller, &request.name)? {
+        return Ok(operation);
+    }
     let missing = || Error::not_found(format!("Operation [{}] not found.", request.name));
     let number = request.name.strip_prefix(CREATION).ok_or_else(missing)?;
     if kernel::ports::Projects::known(&*projects, number).is_none() {
@@ -336,15 +339,15 @@ fn read_audit(config: proto::AuditConfig) -> Result<iam::AuditConfig> {
     })
 }
 
-fn text(text: &Option<String>) -> &str {
+pub(super) fn text(text: &Option<String>) -> &str {
     text.as_deref().unwrap_or_default()
 }
 
-fn time(micros: u64) -> String {
+pub(super) fn time(micros: u64) -> String {
     Timestamp::from(Micros(micros)).to_string()
 }
 
-fn structure<'k>(fields: impl IntoIterator<Item = (&'k str, Value)>) -> Struct {
+pub(super) fn structure<'k>(fields: impl IntoIterator<Item = (&'k str, Value)>) -> Struct {
     let fields: BTreeMap<String, Value> =
         fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     Struct { fields }
@@ -354,6 +357,6 @@ fn value(kind: Kind) -> Value {
     Value { kind: Some(kind) }
 }
 
-fn text_value(text: impl Into<String>) -> Value {
+pub(super) fn text_value(text: impl Into<String>) -> Value {
     value(Kind::StringValue(text.into()))
 }

@@ -7,6 +7,7 @@ use aws_lc_rs::rand;
 use kernel::{
     Caller, Code, Error, Resource, Result,
     collection::Held,
+    filter::{Filter, Filterable, Kind, Value},
     names::{ORGANIZATION, RESOURCE_MANAGER},
     paging::{Limits, Page},
 };
@@ -30,6 +31,8 @@ pub(crate) struct FolderSettings<'q> {
     pub(crate) parent: &'q str,
     /// Whether deleted ones are shown too.
     pub(crate) deleted: bool,
+    /// Which ones.
+    pub(crate) query: &'q str,
     /// How many at a time; 0 for the usual.
     pub(crate) page_size: i32,
     /// Where to go on.
@@ -78,15 +81,20 @@ impl Projects {
     }
 
     /// The folders that a caller may see, by number, and the token of the next page.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for a page or a query that is not valid.
     pub(crate) fn list_folders(
         &self,
         caller: &Caller,
         asked: &FolderSettings<'_>,
     ) -> Result<(Vec<Held<FolderRecord>>, String)> {
-        let page = Page::new(LIMITS, asked.page_size, asked.page_token, &[asked.parent])?;
+        let query = Filter::parse::<FolderRecord>(asked.query)?;
+        let page = Page::new(LIMITS, asked.page_size, asked.page_token, &[asked.parent, asked.query])?;
         let (found, next) = self.folders.list("", &page, |_, folder| {
             (asked.parent.is_empty() || folder.parent == asked.parent)
                 && (asked.deleted || folder.delete_time.is_none())
+                && query.matches(&folder.value)
                 && caller.may("resourcemanager.folders.get", &Resource::new(RESOURCE_MANAGER, folder.name()))
         });
         Ok((found.into_iter().map(|(_, folder)| folder).collect(), next))
@@ -219,6 +227,21 @@ impl Projects {
         let is_folder = |folder: &FolderRecord| folder.parent == name && folder.delete_time.is_none();
         self.folders.mirror().list().iter().any(|(_, folder)| is_folder(folder))
             || self.projects.mirror().list().iter().any(|(_, project)| project.parent == name)
+    }
+}
+
+impl Filterable for FolderRecord {
+    fn kind(path: &[&str]) -> Option<Kind> {
+        matches!(path, ["display_name" | "parent" | "state" | "lifecycle_state"]).then_some(Kind::Text)
+    }
+
+    fn any(&self, path: &[&str], see: &mut dyn FnMut(Value<'_>) -> bool) -> bool {
+        match path {
+            ["display_name"] => see(Value::Text(&self.display_name)),
+            ["parent"] => see(Value::Text(&self.parent)),
+            ["state" | "lifecycle_state"] => see(Value::Text(self.state())),
+            _ => false,
+        }
     }
 }
 
