@@ -166,6 +166,8 @@ impl Run {
                 tracing::warn!("{name} is not deleted: {error:?}");
             }
         }
+        // What is created under the same name at once has no policy.
+        self.ports.policies.catch_up().await?;
         Ok(deleted)
     }
 

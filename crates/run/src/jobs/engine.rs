@@ -132,6 +132,8 @@ impl Run {
         let deleted = self.jobs.jobs.delete_with(&name, "", also).await?;
         let (run, uid) = (self.clone(), deleted.value.uid.clone());
         tokio::spawn(async move { run.clear_executions(&name, &uid).await });
+        // As with services: the next job of this name has no policy.
+        self.ports.policies.catch_up().await?;
         Ok(deleted)
     }
 
