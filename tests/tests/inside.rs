@@ -1,6 +1,6 @@
 //! Inside a workload: Google's libraries with no option at all.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 use serde_json::{Value, json};
 use tests::{Haar, PROJECT, have, instances_run};
@@ -147,6 +147,9 @@ token=$(curl -s -H 'Metadata-Flavor: Google' \
     sed 's/.*"access_token":"\([^"]*\)".*/\1/')
 curl -s -H "Authorization: Bearer $token" https://secretmanager.googleapis.com/v1/projects/fog-bank/secrets |
     grep "Permission 'secretmanager.secrets.list' denied"
+echo "$GCE_METADATA_HOST" > "$0.at.new" && mv "$0.at.new" "$0.at"
+for _ in $(seq 300); do [ -e "$0.asked" ] && exit; sleep 0.1; done
+exit 1
 "#;
 
 /// Starts a haar again where it can make no namespaces. Whether that could be done.
@@ -186,5 +189,23 @@ fn a_plain_process_finds_haar_and_who_it_is() {
         tests::busybox_image(&haar),
         script.display()
     );
-    haar.gcloud(&look).succeeds();
+    std::thread::scope(|scope| {
+        let looked = scope.spawn(|| haar.gcloud(&look));
+        let at = script.with_extension("sh.at");
+        while !at.exists() && !looked.is_finished() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        // Everybody reaches its metadata server's port. We are outside of haar's user namespace, and get nothing there.
+        let refused = std::fs::read_to_string(at).map(|at| {
+            let path = "computeMetadata/v1/instance/service-accounts/default/token";
+            let mut command = std::process::Command::new("curl");
+            command.args(["-s", "-w", " %{http_code}", "-H", "Metadata-Flavor: Google"]);
+            command.arg(format!("http://{}/{path}", at.trim()));
+            tests::run(command).stdout
+        });
+        std::fs::write(script.with_extension("sh.asked"), "").expect("a file");
+        looked.join().expect("a run").succeeds();
+        let refused = refused.expect("the job has said where");
+        assert!(refused.ends_with(" 403") && !refused.contains("access_token"), "{refused}");
+    });
 }

@@ -35,6 +35,7 @@ pub use callers::Anonymous;
 pub use gateway::{Builder, Gateway};
 pub use hosts::{Changing, Ours, is_loopback, is_metadata};
 pub use listen::{Door, Instance, Limits, Listener, Opened};
+pub use neighbour::is_of_our_user;
 pub use site::{Body, BoxError, Hosts, Site, full, text};
 pub use tls::Ca;
 pub use trust::{bundle, java_store};

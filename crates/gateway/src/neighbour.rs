@@ -52,6 +52,12 @@ pub(crate) async fn user(peer: SocketAddr, here: SocketAddr) -> Option<u32> {
     is_known.then_some(socket.user)
 }
 
+/// Whether a program of the user who runs haar, or of root, is at the other end of a connection on this machine.
+pub async fn is_of_our_user(peer: SocketAddr, here: SocketAddr) -> bool {
+    let ours = rustix::process::geteuid().as_raw();
+    user(peer, here).await.is_some_and(|user| user == ours || user == 0)
+}
+
 async fn aside<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     tokio::task::spawn_blocking(look).await.ok()
 }

@@ -61,10 +61,10 @@ impl Workloads {
     /// server it is and nothing else: all others come to us by the proxy.
     fn listener(&self, socket: std::net::TcpListener, instance: &Arc<str>) -> Listener {
         let instance = Instance(instance.clone());
-        let is_machines = socket.local_addr().is_ok_and(|address| address.ip().is_loopback());
-        match self.metadata.get().filter(|_| is_machines) {
-            Some(metadata) => {
-                Listener::published(socket, Arc::new(Own { metadata: metadata.clone(), instance }))
+        let at = socket.local_addr().ok().filter(|address| address.ip().is_loopback());
+        match self.metadata.get().zip(at) {
+            Some((metadata, at)) => {
+                Listener::published(socket, Arc::new(Own { metadata: metadata.clone(), instance, at }))
             }
             None => Listener::workload(socket, instance),
         }
@@ -115,6 +115,9 @@ pub struct Metadata {
     pub workloads: Arc<Workloads>,
 }
 
+/// What another user is told.
+const STRANGER: &str = "This metadata server answers to the instance that it belongs to only.\n";
+
 /// The hosts that it answers to.
 pub const METADATA_HOSTS: [&str; 3] = ["metadata.google.internal", "169.254.169.254", "metadata"];
 
@@ -143,10 +146,12 @@ impl gateway::Site for Metadata {
     }
 }
 
-/// The metadata server of one instance, at a port that is its own.
+/// The metadata server of one plain process, at a port that is its own. Other users of this machine reach the port too,
+/// and get nothing: it would make them who the instance is.
 struct Own {
     metadata: Arc<Metadata>,
     instance: Instance,
+    at: SocketAddr,
 }
 
 impl gateway::Site for Own {
@@ -157,7 +162,13 @@ impl gateway::Site for Own {
         is_tls: bool,
     ) -> BoxFuture<'static, Response<Body>> {
         request.extensions_mut().insert(self.instance.clone());
-        self.metadata.serve(request, peer, is_tls)
+        let (metadata, at) = (self.metadata.clone(), self.at);
+        Box::pin(async move {
+            match gateway::is_of_our_user(peer, at).await {
+                true => metadata.serve(request, peer, is_tls).await,
+                false => gateway::text(StatusCode::FORBIDDEN, STRANGER),
+            }
+        })
     }
 }
 
