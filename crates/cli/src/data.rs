@@ -90,13 +90,19 @@ impl DataDir {
         }
     }
 
+    /// Whether a haar was started on it. What was never started on may not be deleted: a directory that holds only
+    /// somebody's `images` or `postgres` looks like what commands leave before the first start.
+    pub fn was_started_on(&self) -> bool {
+        STARTED.iter().any(|mark| self.join(mark).exists())
+    }
+
     /// Whether all that is there is haar's: a haar was started on it, or it holds nothing but what commands leave before
-    /// the first start. What is not may neither be filled nor deleted.
+    /// the first start. What is not may not be filled.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn is_ours(&self) -> Result<bool> {
-        if STARTED.iter().any(|mark| self.join(mark).exists()) {
+    fn is_ours(&self) -> Result<bool> {
+        if self.was_started_on() {
             return Ok(true);
         }
         let mut entries = fs::read_dir(&self.0).doing(format_args!("read {}", self.0.display()))?.flatten();
@@ -214,10 +220,11 @@ mod tests {
         data.make("images").unwrap();
         data.make("postgres").unwrap();
         assert!(data.is_ours().unwrap() && data.tighten().is_ok(), "nothing was started yet");
+        assert!(!data.was_started_on(), "it may be somebody's own");
         data.make("holidays").unwrap();
         assert!(!data.is_ours().unwrap() && data.tighten().is_err(), "somebody's pictures");
         data.write("FORMAT", b"1").unwrap();
-        assert!(data.is_ours().unwrap());
+        assert!(data.is_ours().unwrap() && data.was_started_on());
     }
 
     #[test]

@@ -35,7 +35,7 @@ impl Reset {
             tell!("nothing to forget: {} does not exist", data.path().display());
             return Ok(ExitCode::SUCCESS);
         }
-        if !data.is_ours()? {
+        if !data.was_started_on() {
             return Err(Trouble::new(format!("{} is not a data directory of haar", data.path().display()))
                 .next("name the right one with --data DIR"));
         }

@@ -38,7 +38,7 @@ impl Instances {
     pub fn prepare(
         data: &DataDir,
         authority: String,
-        public_port: u16,
+        listen: SocketAddr,
         workloads: Arc<Workloads>,
         logs: Arc<dyn Logs>,
         outbound: Outbound,
@@ -47,7 +47,7 @@ impl Instances {
         let data = data.clone();
         tokio::spawn(async move {
             let opening = tokio::task::spawn_blocking(move || {
-                open(&data, &authority, public_port, workloads, logs, outbound)
+                open(&data, &authority, listen, workloads, logs, outbound)
             });
             let opened = opening.await.unwrap_or_else(|error| Err(error.to_string()));
             if let Err(why) = &opened {
@@ -98,7 +98,7 @@ impl Runtime for Instances {
 fn open(
     data: &DataDir,
     authority: &str,
-    public_port: u16,
+    listen: SocketAddr,
     workloads: Arc<Workloads>,
     logs: Arc<dyn Logs>,
     outbound: Outbound,
@@ -112,9 +112,9 @@ fn open(
         files: vec![(JAVA_STORE.into(), gateway::java_store(&bundle))],
         bundle: bundle.into_bytes(),
         env: vec![("JAVA_TOOL_OPTIONS".into(), java_options)],
-        plain_env: plain_env((Ipv4Addr::LOCALHOST, public_port).into()),
+        plain_env: plain_env(listen),
         isolation: Default::default(),
-        public_port,
+        public_port: listen.port(),
         warm: WARM_INSTANCES,
         outbound,
     };
@@ -122,8 +122,14 @@ fn open(
 }
 
 /// What a plain process needs to find us: it has what `haar exec` gives a command, but is nobody until it asks its
-/// metadata server.
-fn plain_env(proxy: SocketAddr) -> Vec<(String, String)> {
+/// metadata server. Where we listen to another machine's callers only, it gets nothing: the proxy is for this machine.
+fn plain_env(listen: SocketAddr) -> Vec<(String, String)> {
+    let address = match listen.ip() {
+        any if any.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        own if own.is_loopback() => own,
+        _ => return Vec::new(),
+    };
+    let proxy = SocketAddr::new(address, listen.port());
     let java = ("JAVA_TOOL_OPTIONS".to_owned(), environment::for_java(proxy, JAVA_STORE));
     environment::proxies(proxy).chain([java]).collect()
 }

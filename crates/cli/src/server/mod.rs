@@ -147,7 +147,7 @@ async fn run(
         up::Outbound::On => Outbound::By(Arc::new(WayOut::new(upstream.clone(), address))),
         up::Outbound::Off => Outbound::Off,
     };
-    let parts = Arc::new(Parts::open(&settings, &ca, address.port(), outbound).await?);
+    let parts = Arc::new(Parts::open(&settings, &ca, address, outbound).await?);
     let gateway = join(&settings, &parts, &running, ca, upstream)?;
     parts.workloads.bind(gateway.clone());
     // Before the first connection is accepted: those that waited while haar was restarted find their service.
@@ -213,7 +213,7 @@ fn open_logging(
 
 impl Parts {
     /// Opens every product on one store.
-    async fn open(settings: &Settings, ca: &Ca, public_port: u16, outbound: Outbound) -> Result<Parts> {
+    async fn open(settings: &Settings, ca: &Ca, listen: SocketAddr, outbound: Outbound) -> Result<Parts> {
         let data = &settings.data;
         let clock = Clock::system();
         let embedded = Arc::new(Embedded::open(data.path()).map_err(trouble)?);
@@ -247,7 +247,7 @@ impl Parts {
         let instances = Instances::prepare(
             data,
             ca.pem().to_owned(),
-            public_port,
+            listen,
             workloads.clone(),
             logging.clone(),
             outbound,
@@ -272,7 +272,7 @@ impl Parts {
             logs: logging.clone(),
             databases: sql.clone(),
             run_directory: run_directory.join(run_directory::VOLUMES),
-            public_port,
+            public_port: listen.port(),
         };
         let run = Run::open(ports, fleet.clone(), operations.clone()).await.map_err(trouble)?;
         run.keep_idle(settings.idle_after);
