@@ -216,11 +216,14 @@ fn revision_scaling(scaling: v2::RevisionScaling) -> Result<Scaling> {
 }
 
 fn service_scaling(scaling: v2::ServiceScaling) -> Result<Scaling> {
+    // A change of the mode alone leaves the number as it was.
+    let is_automatic = scaling.scaling_mode() == v2::service_scaling::ScalingMode::Automatic;
     Ok(Scaling {
         min: some(count("scaling.min_instance_count", scaling.min_instance_count)?),
         max: some(count("scaling.max_instance_count", scaling.max_instance_count)?),
         manual: scaling
             .manual_instance_count
+            .filter(|_| !is_automatic)
             .map(|manual| count("scaling.manual_instance_count", manual))
             .transpose()?,
     })
@@ -228,4 +231,23 @@ fn service_scaling(scaling: v2::ServiceScaling) -> Result<Scaling> {
 
 fn some(count: u32) -> Option<u32> {
     Some(count).filter(|count| *count != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use v2::service_scaling::ScalingMode;
+
+    use super::*;
+
+    #[test]
+    fn who_goes_back_to_automatic_scaling_need_not_take_the_number_away() {
+        let of = |mode: ScalingMode| v2::ServiceScaling {
+            manual_instance_count: Some(3),
+            scaling_mode: mode.into(),
+            ..Default::default()
+        };
+        assert_eq!(service_scaling(of(ScalingMode::Manual)).unwrap().manual, Some(3));
+        assert_eq!(service_scaling(of(ScalingMode::Unspecified)).unwrap().manual, Some(3));
+        assert_eq!(service_scaling(of(ScalingMode::Automatic)).unwrap().manual, None);
+    }
 }
