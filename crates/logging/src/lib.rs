@@ -32,7 +32,6 @@ mod names;
 mod queue;
 mod record;
 mod request;
-mod reserved;
 mod search;
 mod tails;
 mod wire;

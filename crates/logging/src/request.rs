@@ -11,7 +11,7 @@ use std::{
 
 use kernel::ports::LogSource;
 
-use crate::{reserved::remark_on, wire::Message};
+use crate::wire::Message;
 
 /// One request, with what Cloud Run's request log says of it.
 #[derive(Clone, Copy, Debug)]
@@ -44,8 +44,7 @@ pub struct RequestEntry<'a> {
     pub span: u64,
     /// Whether its trace is kept.
     pub sampled: bool,
-    /// What went wrong, in Cloud Run's words; empty when nothing did. A path that Cloud Run keeps to itself is then
-    /// remarked on.
+    /// What is to be said of it: what went wrong, in Cloud Run's words, or a remark; empty when nothing is.
     pub message: &'a str,
 }
 
@@ -68,8 +67,7 @@ impl RequestEntry<'_> {
     /// Appends the fields of `google.logging.v2.LogEntry` that are its own and not its stream's.
     pub(crate) fn encode(&self, source: &LogSource, insert_id: &str, to: &mut Vec<u8>) {
         let mut entry = Message(to);
-        let message = if self.message.is_empty() { remark_on(self.url) } else { self.message };
-        entry.text(3, message);
+        entry.text(3, self.message);
         entry.text(4, insert_id);
         entry.message(7, |http| self.encode_http(http));
         if !self.trace.is_empty() {

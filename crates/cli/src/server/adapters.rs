@@ -164,6 +164,6 @@ fn entry<'a>(record: &RequestRecord<'a>) -> RequestEntry<'a> {
         trace: record.trace,
         span: record.span,
         sampled: record.sampled,
-        message: record.message,
+        message: if record.message.is_empty() { run::remark_on(record.url) } else { record.message },
     }
 }

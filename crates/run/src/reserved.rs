@@ -10,7 +10,7 @@ const MAYBE: &str = "Cloud Run keeps some paths that end with z to itself, such 
                      reach the container.";
 
 /// What is to be said of a request's URL; empty when nothing is.
-pub(crate) fn remark_on(url: &str) -> &'static str {
+pub fn remark_on(url: &str) -> &'static str {
     let (_, after) = url.split_once("://").unwrap_or(("", url));
     let path = after.split_once('/').map_or("", |(_, path)| path);
     let path = path.split(['?', '#']).next().unwrap_or_default();
