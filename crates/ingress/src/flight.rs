@@ -181,9 +181,8 @@ impl Flight {
         headers.insert(header::SERVER, HeaderValue::from_static("Google Frontend"));
         // Nobody but the client may keep a response that sets a cookie.
         let is_private = |value: &HeaderValue| {
-            value
-                .to_str()
-                .is_ok_and(|text| ["private", "no-store", "no-cache"].iter().any(|word| text.contains(word)))
+            let text = value.to_str().unwrap_or_default().to_ascii_lowercase();
+            ["private", "no-store", "no-cache"].iter().any(|word| text.contains(word))
         };
         if headers.contains_key(header::SET_COOKIE)
             && !headers.get_all(header::CACHE_CONTROL).iter().any(is_private)

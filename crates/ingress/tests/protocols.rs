@@ -92,6 +92,31 @@ fn the_request_keeps_its_headers_and_gets_ours() {
 }
 
 #[test]
+fn who_sets_a_cookie_is_kept_by_nobody_and_no_less_than_was_asked() {
+    test(async {
+        let program = server(|request, _| async move {
+            let asked = request.uri().query().unwrap_or_default().to_owned();
+            let answer = Response::builder().header("set-cookie", "tide=high");
+            match asked.is_empty() {
+                true => answer.body(full("")).unwrap(),
+                false => answer.header("cache-control", asked).body(full("")).unwrap(),
+            }
+        });
+        let world = World::new(program).await;
+        for (asked, kept) in [
+            ("", "private"),
+            ("public", "private"),
+            ("no-store", "no-store"),
+            ("No-Store", "No-Store"),
+            ("private,max-age=60", "private,max-age=60"),
+        ] {
+            let (_, headers, _) = world.get(&format!("/?{asked}")).await;
+            assert_eq!(headers["cache-control"], kept, "{asked}");
+        }
+    });
+}
+
+#[test]
 fn bodies_stream_in_both_directions_at_once() {
     test(async {
         let world = World::new(echo()).await;
