@@ -183,22 +183,20 @@ pub(super) fn operation(projects: &Projects, caller: &Caller, name: &str) -> Res
 
 /// An operation that is done as it is answered: nothing here takes time.
 fn done(kind: &str, folder: &FolderRecord) -> v1::Operation {
-    let shown = show(folder);
-    let fields = [
-        ("@type", Some("type.googleapis.com/google.cloud.resourcemanager.v2.Folder")),
-        ("name", shown.name.as_deref()),
-        ("parent", shown.parent.as_deref()),
-        ("displayName", shown.display_name.as_deref()),
-        ("lifecycleState", shown.lifecycle_state.as_deref()),
+    let response = [
+        ("@type", text_value("type.googleapis.com/google.cloud.resourcemanager.v2.Folder")),
+        ("name", text_value(folder.name())),
+        ("parent", text_value(&*folder.parent)),
+        ("displayName", text_value(&*folder.display_name)),
+        ("lifecycleState", text_value(folder.state())),
+        ("createTime", text_value(time(folder.create_time))),
     ];
-    let created = ("createTime", text_value(time(folder.create_time)));
-    let named = fields.into_iter().filter_map(|(key, value)| Some((key, text_value(value?))));
     v1::Operation {
         done: Some(true),
         error: None,
         metadata: None,
         name: Some(format!("{kind}{}", folder.number)),
-        response: Some(structure(named.chain([created]))),
+        response: Some(structure(response)),
     }
 }
 
