@@ -2,8 +2,7 @@
 //! shown as if it was obeyed, is found out in production.
 //!
 //! The refusals are `INVALID_ARGUMENT`, which `gcloud` shows as they are: what it is told with `UNIMPLEMENTED` it blames
-//! on the network. Settings that ask for what is so anyway (`false`, nothing) pass, and so do those of Binary
-//! Authorization: without policies of its own a project's policy lets every image in.
+//! on the network. Settings that ask for what is so anyway (`false`, nothing) pass.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,9 @@
 //! The name server of instances.
 //!
-//! Google's names lead to us, and so do domains that are mapped to services. All others are asked of the machine's resolvers, or do not exist where instances have no
-//! way out. Only what resolvers send is understood: one question without compression (RFC 1035, section 4). Nothing has
-//! an IPv6 address, since none could be reached; to be told so at once spares clients the try.
+//! Google's names lead to us, and so do domains that are mapped to services. All others are asked of the machine's
+//! resolvers, or do not exist where instances have no way out. Only what resolvers send is understood: one question
+//! without compression (RFC 1035, section 4). Nothing has an IPv6 address, since none could be reached; to be told so at
+//! once spares clients the try.
 
 use std::{io, net::Ipv4Addr, sync::Arc, time::Duration};
 
